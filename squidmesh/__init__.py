@@ -1,0 +1,1 @@
+"""Durable workflows in plain Python functions, on the Postgres that you already have."""
