@@ -1,0 +1,80 @@
+"""What a step is given (``Context``) and how it names the way on (``Outcome``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from squidmesh.records import JSON
+
+
+class Cancellation:
+    """A flag that the worker raises while a step runs, and the step may look at."""
+
+    __slots__ = ("raised",)
+
+    def __init__(self) -> None:
+        self.raised = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a step knows about where it is. A parameter annotated ``Context`` receives it.
+
+    Args:
+        run_id: The run.
+        workflow: The workflow's name.
+        trigger: The name of the trigger that started the run.
+        step: The step's name.
+        visit: How often the run has reached this step, from 1; above 1 only in loops.
+        attempt: Number of this attempt, from 1. Attempts that a dead worker abandoned do not count.
+        payload: What the run was started with.
+        state: The payload overlaid with what earlier steps returned, as this visit saw it first.
+    """
+
+    run_id: UUID
+    workflow: str
+    trigger: str
+    step: str
+    visit: int
+    attempt: int
+    payload: Mapping[str, JSON]
+    state: Mapping[str, JSON]
+    cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was cancelled or failed meanwhile: a long step should stop at its next good moment."""
+        return self.cancellation.raised
+
+    @property
+    def idempotency_key(self) -> str:
+        """A text that is the same for every attempt at this visit, also after a crash, and new on a replay.
+
+        Hand it to the outside system that must not do the same thing twice.
+        """
+        return f"{self.run_id}:{self.step}:{self.visit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Returned by a step to name the transition to take.
+
+    Args:
+        name: The outcome; the workflow must have a transition for it, or the run fails.
+        output: The step's output, like a plain return value.
+
+    Example:
+        >>> Outcome("needs_review", {"score": 0.4})
+        Outcome(name='needs_review', output={'score': 0.4})
+    """
+
+    OK: ClassVar[str] = "ok"
+    ERROR: ClassVar[str] = "error"
+
+    name: str
+    output: object = None

@@ -1,0 +1,239 @@
+"""A workflow's definition as data: frozen, serialisable, with a fingerprint.
+
+A ``Definition`` has no functions in it. The *graph* (what the fingerprint covers) is what a run keeps for its whole
+life; the *options* (retry, queue, priority, time-out) are what live code may change under a run in flight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from squidmesh.retry import NEVER, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from squidmesh.records import JSONObject
+
+FORMAT: Final = 1
+"""Format of a stored graph. A worker parks what has a newer format than it knows."""
+
+COMPLETE: Final = "__complete__"
+"""The target of a transition that ends its path."""
+
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_VISIT_LIMIT: Final = 1000
+
+
+class StepKind(StrEnum):
+    """What a step is."""
+
+    FUNCTION = "function"
+    WAIT = "wait"
+    LOG = "log"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a step's function that is filled from the run: its name, and whether it must be there."""
+
+    name: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What live code decides about a step; not part of the graph.
+
+    Args:
+        retry: How often the step is tried.
+        queue: The queue its jobs are filed under.
+        priority: Smaller is sooner, within a queue.
+    """
+
+    retry: Retry = NEVER
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+
+    def to_json(self) -> JSONObject:
+        """The options as stored with the graph."""
+        return {"retry": self.retry.to_json(), "queue": self.queue, "priority": self.priority}
+
+    @staticmethod
+    def from_json(stored: JSONObject) -> Options:
+        """The options that ``to_json`` stored."""
+        return Options(retry=Retry.from_json(stored["retry"]), queue=stored["queue"], priority=stored["priority"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A node of the graph.
+
+    Args:
+        name: Its name, unique in the workflow.
+        kind: What it is.
+        takes: The parameters that are filled from the run.
+        takes_all: Whether it takes everything (``**state``).
+        output: The key that its return value is stored under; None merges a mapping.
+        after: The steps that it joins; empty for a step that transitions lead to.
+        start: Whether it is declared an entry step.
+        irreversible: Whether nobody but a human may run it again once it was interrupted.
+        visit_limit: How often one run may reach it.
+        settings: What its kind needs: ``seconds`` of a wait; ``message`` and ``level`` of a log.
+        options: What live code may change.
+    """
+
+    name: str
+    kind: StepKind = StepKind.FUNCTION
+    takes: tuple[Parameter, ...] = ()
+    takes_all: bool = False
+    output: str | None = None
+    after: tuple[str, ...] = ()
+    start: bool = False
+    irreversible: bool = False
+    visit_limit: int = DEFAULT_VISIT_LIMIT
+    settings: Mapping[str, str | float] = field(default_factory=dict[str, "str | float"])
+    options: Options = Options()
+
+    def graph_json(self) -> JSONObject:
+        """What the fingerprint covers; whatever has its default is left out, so that new fields change no old print."""
+        said: JSONObject = {
+            "kind": str(self.kind),
+            "takes": [[p.name, p.required] for p in sorted(self.takes, key=lambda p: p.name)],
+            "takes_all": self.takes_all,
+            "output": self.output,
+            "after": sorted(self.after),
+            "start": self.start,
+            "irreversible": self.irreversible,
+            "visit_limit": self.visit_limit,
+            "settings": dict(self.settings),
+        }
+        return {key: value for key, value in said.items() if value or key in ("kind", "visit_limit")}
+
+    @staticmethod
+    def from_json(name: str, graph: JSONObject, options: JSONObject) -> Step:
+        """The step that ``graph_json`` and ``Options.to_json`` stored."""
+        known = {**graph, "kind": StepKind(graph["kind"])}
+        known["takes"] = tuple(Parameter(*taken) for taken in graph.get("takes", ()))
+        known["after"] = tuple(graph.get("after", ()))
+        return Step(name=name, options=Options.from_json(options), **known)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Transition:
+    """An edge: when ``source`` ends with ``outcome``, ``target`` runs next.
+
+    Args:
+        source: Name of the step that ended.
+        outcome: "ok", "error", or a name that the step returned with ``Outcome``.
+        target: Name of the next step, or COMPLETE.
+        recovery: For an error edge: "compensation" or "undo", shown in the history.
+    """
+
+    source: str
+    outcome: str
+    target: str
+    recovery: str | None = None
+
+
+class TriggerKind(StrEnum):
+    """What starts a run."""
+
+    MANUAL = "manual"
+    CRON = "cron"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """A way to start a run. Not part of the graph: a run in flight does not care how others start.
+
+    Args:
+        name: Its name, unique in the workflow.
+        kind: Manual or cron.
+        expression: Of a cron trigger: its cron expression.
+        timezone: Of a cron trigger: its IANA time zone.
+    """
+
+    name: str
+    kind: TriggerKind = TriggerKind.MANUAL
+    expression: str | None = None
+    timezone: str | None = None
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A workflow's definition: validated, frozen, without functions.
+
+    Args:
+        workflow: The workflow's name.
+        steps: In the order of their declaration.
+        transitions: The edges.
+        triggers: In the order of their declaration; the first is the default one.
+    """
+
+    workflow: str
+    steps: tuple[Step, ...]
+    transitions: tuple[Transition, ...]
+    triggers: tuple[Trigger, ...] = ()
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Step]:
+        """The steps by name."""
+        return {step.name: step for step in self.steps}
+
+    @cached_property
+    def entries(self) -> tuple[Step, ...]:
+        """The steps a run begins with: those declared so, or else the one that nothing leads to."""
+        declared = tuple(step for step in self.steps if step.start)
+        targets = {edge.target for edge in self.transitions}
+        return declared or tuple(step for step in self.steps if not step.after and step.name not in targets)
+
+    @cached_property
+    def graph_json(self) -> JSONObject:
+        """The graph in canonical order: what the fingerprint covers and the database keeps."""
+        return {
+            "format": FORMAT,
+            "workflow": self.workflow,
+            "steps": {step.name: step.graph_json() for step in sorted(self.steps, key=lambda s: s.name)},
+            "transitions": [
+                [edge.source, edge.outcome, edge.target, edge.recovery]
+                for edge in sorted(self.transitions, key=_edge_order)
+            ],
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the graph: equal graphs have equal fingerprints, whatever their order of declaration."""
+        canonical = json.dumps(self.graph_json, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def to_json(self) -> JSONObject:
+        """The definition as stored: the graph, and the options as a fallback for workers without the code."""
+        return {**self.graph_json, "options": {step.name: step.options.to_json() for step in self.steps}}
+
+    @staticmethod
+    def from_json(stored: JSONObject) -> Definition:
+        """The definition that ``to_json`` stored. Triggers are not stored.
+
+        Raises:
+            ValueError: It was stored in a newer format than this code knows.
+        """
+        if stored["format"] > FORMAT:
+            raise ValueError(f"graph format {stored['format']} is newer than {FORMAT}, the newest this code knows")
+        options = stored["options"]
+        steps = tuple(Step.from_json(name, graph, options[name]) for name, graph in stored["steps"].items())
+        return Definition(stored["workflow"], steps, tuple(Transition(*edge) for edge in stored["transitions"]))
+
+    def with_options_of(self, live: Definition) -> Definition:
+        """This graph with the options of ``live``, for the steps that it still has."""
+        steps = (replace(s, options=live.by_name[s.name].options) if s.name in live.by_name else s for s in self.steps)
+        return replace(self, steps=tuple(steps))
+
+
+def _edge_order(edge: Transition) -> tuple[str, str]:
+    return edge.source, edge.outcome
