@@ -352,7 +352,7 @@ class InvalidOutput(StepError):
     code = "invalid_output"
 
 
-class Defer(Exception):  # noqa: N818 - not an error: a step's way to say "later"
+class Defer(Exception):
     """Come back after ``delay`` (seconds or timedelta) without using an attempt.
 
     Args:

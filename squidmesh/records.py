@@ -1,14 +1,246 @@
-"""The records that users see: frozen values, read from the database, never written back.
+"""The records: frozen values read from the database, never written back.
 
 Nothing here knows how it is stored. ``JSON`` is the one place where the package says "any JSON value".
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus, StepStatus
 
 JSON: TypeAlias = Any
 """Any JSON value: ``None``, ``bool``, ``int``, ``float``, ``str``, a list or an object of these."""
 
 JSONObject: TypeAlias = dict[str, Any]
 """A JSON object: text keys, JSON values."""
+
+
+class JobKind(StrEnum):
+    """What a job is for."""
+
+    STEP = "step"
+    """Run a step's function, or write a log step's message."""
+    WAIT = "wait"
+    """Nothing but time."""
+
+
+class Lane(IntEnum):
+    """How a ready job may be claimed."""
+
+    AHEAD = 0
+    """Many at once, more than a worker can start right now."""
+    ALONE = 1
+    """Only into a free slot, marked as started in the claiming transaction: what must not be charged wrongly."""
+    SUSPECT = 2
+    """As ALONE, and one at a time: a worker already died with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A live step of a run.
+
+    Args:
+        run_id: Its run.
+        slot: Its place in the run; a chain keeps it.
+        state: Where it stands.
+        kind: What it is for.
+        step: The step's name.
+        visit: Number of the visit to the step.
+        attempt: Number of the current or next attempt.
+        saw: The run's ``seq`` when this visit was scheduled: outputs before it are the step's input.
+        queue: The queue it is filed under.
+        priority: Smaller is sooner.
+        lane: How it may be claimed.
+        worker: Who has it.
+        claim: The number under which it was last handed out.
+        started: Whether the claiming transaction marked it as started.
+        crashes: How often a worker died with it after such a mark.
+        defers: How often the step asked to come back later.
+        reason: Why it is parked, or why it was deferred.
+    """
+
+    run_id: UUID
+    slot: int
+    state: JobState
+    kind: JobKind
+    step: str
+    visit: int
+    attempt: int
+    saw: int
+    queue: str
+    priority: int
+    lane: Lane
+    worker: UUID | None = None
+    claim: int = 0
+    started: bool = False
+    crashes: int = 0
+    defers: int = 0
+    reason: ParkedReason | str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One ended attempt at a step.
+
+    Args:
+        seq: Its place in the run's history.
+        step: The step's name.
+        visit: Number of the visit to the step.
+        attempt: Number of the attempt within the visit.
+        status: How it ended.
+        outcome: The transition it named, if it completed.
+        output: What it added to the context.
+        error: Why it did not complete.
+        worker: Who ran it.
+        saw: Outputs before this ``seq`` were its input.
+        started_at: When the body started; None if it never did.
+        finished_at: When it ended.
+    """
+
+    seq: int
+    step: str
+    visit: int
+    attempt: int
+    status: AttemptStatus
+    outcome: str | None
+    output: JSONObject | None
+    error: JSONObject | None
+    worker: UUID | None
+    saw: int
+    started_at: datetime | None
+    finished_at: datetime
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the body ran; None if it never started."""
+        return (self.finished_at - self.started_at).total_seconds() if self.started_at else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRun:
+    """A visit to a step: its attempts so far, and the status that follows from them.
+
+    Args:
+        step: The step's name.
+        visit: Number of the visit.
+        status: Where it stands.
+        input: What its parameters were filled from.
+        output: What it added to the context.
+        error: The latest attempt's error, unless it completed.
+        attempts: The ended attempts, in order.
+    """
+
+    step: str
+    visit: int
+    status: StepStatus
+    input: JSONObject
+    output: JSONObject | None
+    error: JSONObject | None
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredStep:
+    """A step as the run's graph declares it, and where it stands.
+
+    Args:
+        step: Its name.
+        kind: What it is: function, wait, log.
+        status: Where it stands; ``waiting`` if it was not reached.
+        after: The steps it joins.
+        visits: How often it was reached.
+        due_at: When it becomes due, if it sleeps.
+        reason: Why it is parked or deferred, if it is.
+    """
+
+    step: str
+    kind: str
+    status: StepStatus
+    after: tuple[str, ...]
+    visits: int
+    due_at: datetime | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """Something that was done to a run, by a person or by the runtime.
+
+    Args:
+        seq: Its place in the run's history.
+        type: What was done: ``cancelled``, ``replayed``, ``routed``, ``rescued``, ``skipped``, ``paused`` ...
+        step: The step it concerns.
+        actor: Who did it, if a person did.
+        comment: What they said.
+        metadata: What else is known.
+        at: When.
+    """
+
+    seq: int
+    type: str
+    step: str | None
+    actor: JSON
+    comment: str | None
+    metadata: JSONObject
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """A page of what happened in a run.
+
+    Args:
+        steps: Each step of the run's graph and where it stands.
+        step_runs: The visits that have ended attempts on this page, in order of their first one.
+        audit_events: What was done to the run.
+        next_seq: Pass it as ``after_seq`` to get the next page; None on the last one.
+    """
+
+    steps: tuple[DeclaredStep, ...]
+    step_runs: tuple[StepRun, ...]
+    audit_events: tuple[AuditEvent, ...]
+    next_seq: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One execution of a workflow.
+
+    Args:
+        id: Its id.
+        workflow: The workflow's name.
+        trigger: The trigger that started it.
+        status: Where it stands.
+        attention: What needs a human or ended badly; None on the happy path.
+        payload: What it was started with, validated, defaults filled in.
+        context: What its steps added so far; None where it was not asked for.
+        current_steps: The steps that are live, in order of their names.
+        error: Why it failed.
+        fingerprint: Names the graph that it runs on.
+        replayed_from: The run that this one replays.
+        created_at: When it was started, on the database's clock.
+        finished_at: When it reached its terminal status.
+        history: What happened, if it was asked for.
+    """
+
+    id: UUID
+    workflow: str
+    trigger: str
+    status: RunStatus
+    attention: str | None
+    payload: JSONObject
+    context: JSONObject | None
+    current_steps: tuple[str, ...]
+    error: JSONObject | None
+    fingerprint: str
+    replayed_from: UUID | None
+    created_at: datetime
+    finished_at: datetime | None
+    history: History | None = None

@@ -1,0 +1,1 @@
+"""The worker: threads with one job each. ``worker.worker`` wires them together."""

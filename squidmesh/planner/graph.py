@@ -1,0 +1,83 @@
+"""A definition, indexed for the planner: who follows whom, who joins whom, what can still be reached.
+
+Sets of steps are bit sets (Python ints): step *i* of the canonical (alphabetical) order is bit *i*. They stay small in
+the run row and cost next to nothing however wide a graph is.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from squidmesh.definition import COMPLETE, Definition, Step, StepKind, Transition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+StepSet: TypeAlias = int
+"""A set of steps as a bit set over the graph's canonical order."""
+
+
+class Graph:
+    """A definition's edges, indexed.
+
+    Args:
+        definition: The definition; checked before it gets here.
+    """
+
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
+        self.steps: Mapping[str, Step] = definition.by_name
+        self.names: tuple[str, ...] = tuple(sorted(self.steps))
+        self.bit: Mapping[str, StepSet] = {name: 1 << i for i, name in enumerate(self.names)}
+        self.edges: Mapping[tuple[str, str], Transition] = {(e.source, e.outcome): e for e in definition.transitions}
+        self.joins: Mapping[str, StepSet] = {s.name: self.set_of(s.after) for s in definition.steps if s.after}
+
+    def set_of(self, names: tuple[str, ...]) -> StepSet:
+        """The set of these steps."""
+        found = 0
+        for name in names:
+            found |= self.bit[name]
+        return found
+
+    def members(self, steps: StepSet) -> Iterator[str]:
+        """The names in a set, in canonical order."""
+        while steps:
+            lowest = steps & -steps
+            yield self.names[lowest.bit_length() - 1]
+            steps ^= lowest
+
+    @cached_property
+    def joined_by(self) -> Mapping[str, tuple[str, ...]]:
+        """For each step, the joins that list it."""
+        found: dict[str, list[str]] = {name: [] for name in self.names}
+        for join in sorted(self.joins):
+            for name in self.steps[join].after:
+                found[name].append(join)
+        return {name: tuple(joins) for name, joins in found.items()}
+
+    @cached_property
+    def successors(self) -> tuple[StepSet, ...]:
+        """For each step, by its place in the canonical order, the steps that it may lead to directly."""
+        found = [self.set_of(self.joined_by[name]) for name in self.names]
+        for edge in self.edges.values():
+            if edge.target != COMPLETE:
+                found[self.bit[edge.source].bit_length() - 1] |= self.bit[edge.target]
+        return tuple(found)
+
+    def reachable(self, start: StepSet) -> StepSet:
+        """Everything that may still run because something in ``start`` is live, not counting ``start`` itself."""
+        reached, fresh = 0, start
+        while fresh:
+            ahead = 0
+            while fresh:
+                lowest = fresh & -fresh
+                ahead |= self.successors[lowest.bit_length() - 1]
+                fresh ^= lowest
+            fresh = ahead & ~reached
+            reached |= ahead
+        return reached
+
+    def delay_of(self, step: Step) -> float:
+        """Seconds that a visit to this step sleeps before it is due: a wait's duration, otherwise none."""
+        return float(step.settings["seconds"]) if step.kind is StepKind.WAIT else 0.0

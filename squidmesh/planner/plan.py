@@ -1,0 +1,204 @@
+"""A plan: everything that is to be written to one run because of what happened to it.
+
+A plan writes one run. The save path writes many plans at once, set-wise, and knows nothing of why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from squidmesh.records import JobKind, Lane
+from squidmesh.states import AttemptStatus, JobState, RunStatus
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from squidmesh.planner.outcome import Finding, Output
+    from squidmesh.planner.progress import Progress
+    from squidmesh.records import JSON, Job, JSONObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedRun:
+    """What planning needs of a run's row, read under its lock.
+
+    Args:
+        id: The run.
+        workflow: Its workflow's name.
+        trigger: The trigger that started it.
+        fingerprint: Names the graph it runs on.
+        status: As stored (``states.shown_status`` says what is shown).
+        attention: As stored.
+        seq: The next place in its history.
+        progress: How far it has come.
+        error: Why it is failing, if it is.
+    """
+
+    id: UUID
+    workflow: str
+    trigger: str
+    fingerprint: str
+    status: RunStatus
+    attention: str | None
+    seq: int
+    progress: Progress
+    error: JSONObject | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAttempt:
+    """An attempt to insert; times are seconds before the database's now."""
+
+    seq: int
+    step: str
+    visit: int
+    attempt: int
+    status: AttemptStatus
+    saw: int
+    outcome: str | None = None
+    output: Output | None = None
+    error: JSONObject | None = None
+    worker: UUID | None = None
+    started_ago: float | None = None
+    finished_ago: float = 0.0
+    takes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAudit:
+    """An audit event to insert."""
+
+    seq: int
+    type: str
+    step: str | None = None
+    actor: JSON = None
+    comment: str | None = None
+    metadata: JSONObject = field(default_factory=dict[str, "JSON"])
+
+
+@dataclass(slots=True, kw_only=True)
+class NextJob:
+    """A job as it shall be; its fields are those of ``records.Job``.
+
+    Args:
+        saw: Filled in when the plan is concluded, unless it goes on with the same visit.
+        delay: Seconds that it sleeps first.
+        same_visit: Whether it goes on with the visit that the job stood for already.
+    """
+
+    slot: int
+    step: str
+    visit: int
+    attempt: int
+    queue: str
+    priority: int
+    saw: int = 0
+    kind: JobKind = JobKind.STEP
+    lane: Lane = Lane.AHEAD
+    state: JobState = JobState.READY
+    delay: float = 0.0
+    crashes: int = 0
+    defers: int = 0
+    reason: str | None = None
+    same_visit: bool = False
+
+    @staticmethod
+    def same(job: Job) -> NextJob:
+        """The same visit of the same step, ready at once."""
+        return NextJob(
+            slot=job.slot,
+            step=job.step,
+            visit=job.visit,
+            attempt=job.attempt,
+            queue=job.queue,
+            priority=job.priority,
+            saw=job.saw,
+            kind=job.kind,
+            lane=job.lane,
+            crashes=job.crashes,
+            defers=job.defers,
+            same_visit=True,
+        )
+
+    def after(self, delay: float) -> NextJob:
+        """This job, after sleeping ``delay`` seconds."""
+        self.delay, self.state = delay, JobState.SLEEPING if delay > 0 else JobState.READY
+        return self
+
+    @property
+    def retrying(self) -> bool:
+        """Whether an earlier attempt of this visit failed."""
+        return self.attempt > 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What is to be written to one run.
+
+    Args:
+        run: The run as it was locked.
+        status: Its status from now on.
+        attention: Its attention from now on.
+        seq: The next place in its history from now on.
+        progress: Its progress from now on.
+        error: Why it is failing or has failed.
+        attempts: Attempts to insert.
+        audits: Audit events to insert.
+        moved: Jobs to update in place, by their slot.
+        added: Jobs to insert.
+        removed: Slots of the jobs to delete.
+        discarded: Findings that came too late: their job is no longer the finder's.
+        snapshot_seq: Place in the history reserved for a snapshot of the context, if one is due.
+        flag: Whether the jobs that still execute are to be told to stop.
+    """
+
+    run: LockedRun
+    status: RunStatus
+    attention: str | None
+    seq: int
+    progress: Progress
+    error: JSONObject | None
+    attempts: list[NewAttempt]
+    audits: list[NewAudit]
+    moved: list[NextJob]
+    added: list[NextJob]
+    removed: list[int]
+    discarded: list[Finding]
+    snapshot_seq: int | None = None
+    flag: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to write at all."""
+        watch = self.progress.watched is not self.run.progress.watched
+        return bool(self.seq != self.run.seq or self.moved or self.removed or watch)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reaches its terminal status with this plan."""
+        return self.status.terminal and not self.run.status.terminal
+
+    @property
+    def shown_move(self) -> tuple[RunStatus, RunStatus]:
+        """The move as seen from outside: a run of which a step was executing was running, whatever was stored."""
+        old = self.run.status
+        executed = any(attempt.worker is not None for attempt in self.attempts)
+        if executed and old in (RunStatus.PENDING, RunStatus.RETRYING):
+            old = RunStatus.RUNNING
+        return old, self.status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartPlan:
+    """What is to be inserted for a new run; the same for all runs of one graph.
+
+    Args:
+        status: Pending.
+        progress: The progress of a run whose entry steps are scheduled.
+        jobs: The entry steps' jobs.
+    """
+
+    status: RunStatus
+    progress: Progress
+    jobs: tuple[NextJob, ...]

@@ -1,0 +1,109 @@
+"""How far a run has come: the small state in the run row that planning needs beside the graph.
+
+It holds sets and counts, never a list with an entry per live step: it stays small however wide a join or long a loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from squidmesh.planner.graph import Graph, StepSet
+    from squidmesh.records import JSONObject
+
+
+@dataclass(slots=True)
+class Progress:
+    """The counts and sets of one run.
+
+    Args:
+        live: The steps that have a job.
+        twice: For steps with more than one job, how many they have.
+        seen: The steps that were ever reached.
+        visits: For steps reached more than once, how often.
+        marked: For each join, its dependencies that completed since it last ran.
+        spoiled: For each join, its dependencies that ended otherwise since it last ran.
+        slots: The next free slot for a job.
+        retrying: How many live jobs are at their second or a later attempt.
+        gates: How many live jobs wait for a human.
+        weight: Bytes of output since the last snapshot of the context.
+        snapshot: Bytes of the last snapshot of the context.
+        watched: Whether somebody asked to be notified of the end.
+    """
+
+    live: StepSet = 0
+    twice: dict[str, int] = field(default_factory=dict[str, int])
+    seen: StepSet = 0
+    visits: dict[str, int] = field(default_factory=dict[str, int])
+    marked: dict[str, StepSet] = field(default_factory=dict[str, "StepSet"])
+    spoiled: dict[str, StepSet] = field(default_factory=dict[str, "StepSet"])
+    slots: int = 0
+    retrying: int = 0
+    gates: int = 0
+    weight: int = 0
+    snapshot: int = 0
+    watched: bool = False
+
+    @property
+    def live_count(self) -> int:
+        """How many jobs the run has."""
+        return self.live.bit_count() + sum(self.twice.values()) - len(self.twice)
+
+    def copy(self) -> Progress:
+        """A copy to change."""
+        return replace(
+            self,
+            twice=self.twice.copy(),
+            visits=self.visits.copy(),
+            marked=self.marked.copy(),
+            spoiled=self.spoiled.copy(),
+        )
+
+    def enter(self, graph: Graph, step: str) -> int:
+        """Count a new visit to ``step`` and its job; return the visit's number."""
+        bit = graph.bit[step]
+        if self.live & bit:
+            self.twice[step] = self.twice.get(step, 1) + 1
+        self.live |= bit
+        visit = 1
+        if self.seen & bit:
+            visit = self.visits[step] = self.visits.get(step, 1) + 1
+        self.seen |= bit
+        return visit
+
+    def leave(self, graph: Graph, step: str) -> None:
+        """Count a job of ``step`` out."""
+        jobs = self.twice.pop(step, 1)
+        if jobs > 2:  # noqa: PLR2004 - "twice" holds counts from two
+            self.twice[step] = jobs - 1
+        elif jobs == 1:
+            self.live &= ~graph.bit[step]
+
+    def to_json(self) -> JSONObject:
+        """The state as stored: sets as hexadecimal text, and nothing that is empty."""
+        said: JSONObject = {
+            "live": f"{self.live:x}" if self.live else "",
+            "twice": self.twice,
+            "seen": f"{self.seen:x}",
+            "visits": self.visits,
+            "marked": {join: f"{marks:x}" for join, marks in self.marked.items()},
+            "spoiled": {join: f"{marks:x}" for join, marks in self.spoiled.items()},
+            "slots": self.slots,
+            "retrying": self.retrying,
+            "gates": self.gates,
+            "weight": self.weight,
+            "snapshot": self.snapshot,
+            "watched": self.watched,
+        }
+        return {key: value for key, value in said.items() if value}
+
+    @staticmethod
+    def from_json(stored: JSONObject) -> Progress:
+        """The progress that ``to_json`` stored."""
+        known = dict(stored)
+        for key in ("live", "seen"):
+            known[key] = int(stored.get(key, "0"), 16)
+        for key in ("marked", "spoiled"):
+            known[key] = {join: int(marks, 16) for join, marks in stored.get(key, {}).items()}
+        return Progress(**known)
