@@ -63,6 +63,7 @@ class NewAttempt:
     started_ago: float | None = None
     finished_ago: float = 0.0
     takes: tuple[str, ...] | None = None
+    kind: str = "step"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,8 @@ class NextJob:
         saw: Filled in when the plan is concluded, unless it goes on with the same visit.
         delay: Seconds that it sleeps first.
         same_visit: Whether it goes on with the visit that the job stood for already.
+        worker: Who has it: the planner makes jobs ready; a worker that keeps the successor says so here.
+        claim: The claim number under which it is kept.
     """
 
     slot: int
@@ -102,6 +105,8 @@ class NextJob:
     defers: int = 0
     reason: str | None = None
     same_visit: bool = False
+    worker: UUID | None = None
+    claim: int = 0
 
     @staticmethod
     def same(job: Job) -> NextJob:
@@ -173,6 +178,23 @@ class Plan:
         """Whether there is anything to write at all."""
         watch = self.progress.watched is not self.run.progress.watched
         return bool(self.seq != self.run.seq or self.moved or self.removed or watch)
+
+    def add_snapshot(self, context: Output) -> None:
+        """Fill in the snapshot that is due: everything that earlier outputs came to, in one."""
+        assert self.snapshot_seq is not None, "no snapshot is due"  # noqa: S101 - a programming error
+        self.attempts.append(
+            NewAttempt(
+                kind="snapshot",
+                seq=self.snapshot_seq,
+                step="",
+                visit=0,
+                attempt=0,
+                status=AttemptStatus.COMPLETED,
+                saw=self.snapshot_seq,
+                output=context,
+            )
+        )
+        self.progress.weight, self.progress.snapshot = 0, len(context.text)
 
     @property
     def finished(self) -> bool:

@@ -1,0 +1,137 @@
+-- Version 1: runs, jobs, attempts, audit events, workers, definitions.
+-- The commented whole is in sql/schema.sql.
+
+CREATE SCHEMA IF NOT EXISTS squidmesh;
+
+CREATE TABLE squidmesh.meta (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    version integer NOT NULL,
+    serves integer NOT NULL
+);
+
+CREATE FUNCTION squidmesh.clock() RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN statement_timestamp();
+
+CREATE TABLE squidmesh.definitions (
+    fingerprint text PRIMARY KEY,
+    workflow text NOT NULL,
+    definition jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT squidmesh.clock()
+);
+
+CREATE TABLE squidmesh.runs (
+    id uuid PRIMARY KEY,
+    created_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    replayed_from uuid,
+    seq integer NOT NULL,
+    workflow text NOT NULL,
+    fingerprint text NOT NULL,
+    trigger text NOT NULL,
+    status text NOT NULL,
+    attention text,
+    state jsonb NOT NULL,
+    error jsonb,
+    payload jsonb NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+
+CREATE INDEX runs_by_time ON squidmesh.runs (created_at, id);
+CREATE INDEX runs_by_workflow ON squidmesh.runs (workflow, created_at, id);
+CREATE INDEX runs_needing_attention ON squidmesh.runs (attention, created_at, id) WHERE attention IS NOT NULL;
+CREATE INDEX runs_by_source ON squidmesh.runs (replayed_from) WHERE replayed_from IS NOT NULL;
+
+CREATE TABLE squidmesh.jobs (
+    run_id uuid NOT NULL,
+    since timestamptz NOT NULL,
+    ready_at timestamptz NOT NULL,
+    run_at timestamptz,
+    worker uuid,
+    claim bigint NOT NULL DEFAULT 0,
+    slot integer NOT NULL,
+    visit integer NOT NULL,
+    attempt integer NOT NULL,
+    saw integer NOT NULL,
+    defers integer NOT NULL DEFAULT 0,
+    priority smallint NOT NULL,
+    lane smallint NOT NULL,
+    crashes smallint NOT NULL DEFAULT 0,
+    started boolean NOT NULL DEFAULT false,
+    cancelled boolean NOT NULL DEFAULT false,
+    state text NOT NULL,
+    kind text NOT NULL,
+    step text NOT NULL,
+    queue text NOT NULL,
+    reason text,
+    PRIMARY KEY (run_id, slot)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+
+CREATE INDEX jobs_ready ON squidmesh.jobs (queue, lane, priority, ready_at) WHERE state = 'ready';
+CREATE INDEX jobs_sleeping ON squidmesh.jobs (queue, run_at) WHERE state = 'sleeping';
+CREATE INDEX jobs_claimed ON squidmesh.jobs (worker) WHERE state = 'claimed';
+CREATE INDEX jobs_parked ON squidmesh.jobs (queue) WHERE state = 'parked';
+
+CREATE TABLE squidmesh.attempts (
+    run_id uuid NOT NULL,
+    worker uuid,
+    started_at timestamptz,
+    finished_at timestamptz NOT NULL,
+    seq integer NOT NULL,
+    visit integer NOT NULL,
+    attempt integer NOT NULL,
+    saw integer NOT NULL,
+    kind text NOT NULL,
+    status text NOT NULL,
+    step text NOT NULL,
+    outcome text,
+    takes text[],
+    error jsonb,
+    output jsonb,
+    PRIMARY KEY (run_id, seq)
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
+
+CREATE TABLE squidmesh.audit_events (
+    run_id uuid NOT NULL,
+    at timestamptz NOT NULL,
+    seq integer NOT NULL,
+    type text NOT NULL,
+    step text,
+    comment text,
+    actor jsonb,
+    metadata jsonb NOT NULL,
+    PRIMARY KEY (run_id, seq)
+);
+
+CREATE TABLE squidmesh.workers (
+    id uuid PRIMARY KEY,
+    lease timestamptz NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT squidmesh.clock(),
+    beats bigint NOT NULL DEFAULT 0,
+    pid integer NOT NULL,
+    idle boolean NOT NULL DEFAULT false,
+    dead boolean NOT NULL DEFAULT false,
+    host text NOT NULL,
+    version text NOT NULL,
+    queues text[] NOT NULL,
+    knows text[] NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE VIEW squidmesh.run_context AS
+SELECT r.id AS run_id, r.payload || coalesce(folded.outputs, '{}') AS context
+  FROM squidmesh.runs r
+  LEFT JOIN LATERAL (
+      SELECT jsonb_object_agg(pair.key, pair.value ORDER BY a.seq) AS outputs
+        FROM squidmesh.attempts a CROSS JOIN LATERAL jsonb_each(a.output) pair
+       WHERE a.run_id = r.id AND a.status = 'completed' AND a.kind <> 'snapshot'
+  ) folded ON true;
+
+CREATE VIEW squidmesh.step_runs AS
+SELECT DISTINCT ON (a.run_id, a.step, a.visit)
+       a.run_id, a.step, a.visit, a.attempt AS attempts, a.status, a.outcome, a.output, a.error,
+       a.started_at, a.finished_at
+  FROM squidmesh.attempts a
+ WHERE a.kind <> 'snapshot'
+ ORDER BY a.run_id, a.step, a.visit, a.seq DESC;
+
+INSERT INTO squidmesh.meta (version, serves) VALUES (1, 1);

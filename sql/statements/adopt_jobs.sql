@@ -1,0 +1,26 @@
+-- Claim jobs that were parked because no worker knew their step, by a worker that does.
+--   queues text[], limits int[]     how many of each queue
+--   knows text[]                    "workflow/step" of each step that the worker has a function for
+--   worker uuid, claim bigint       the fence under which they are handed out
+-- Returns: the jobs.
+-- Locks: jobs FOR UPDATE SKIP LOCKED. Index: jobs_parked, runs_pkey.
+WITH found AS MATERIALIZED (
+    SELECT parked.run_id, parked.slot
+      FROM unnest(%(queues)s::text[], %(limits)s::int[]) AS wanted (queue, most)
+     CROSS JOIN LATERAL (
+           SELECT j.run_id, j.slot
+             FROM squidmesh.jobs j
+             JOIN squidmesh.runs r ON r.id = j.run_id
+            WHERE j.state = 'parked' AND j.queue = wanted.queue AND j.reason = 'unknown_step'
+              AND r.workflow || '/' || j.step = ANY (%(knows)s::text[])
+            LIMIT wanted.most
+              FOR UPDATE OF j SKIP LOCKED) AS parked
+), claimed AS (
+    UPDATE squidmesh.jobs j
+       SET state = 'claimed', worker = %(worker)s::uuid, claim = %(claim)s::bigint, started = j.lane > 0, reason = NULL
+      FROM found
+     WHERE j.run_id = found.run_id AND j.slot = found.slot
+    RETURNING j.run_id, j.slot, j.state, j.kind, j.step, j.visit, j.attempt, j.saw, j.queue, j.priority, j.lane,
+              j.worker, j.claim, j.started, j.crashes, j.defers, j.reason
+)
+SELECT * FROM claimed

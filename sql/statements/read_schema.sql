@@ -1,0 +1,4 @@
+-- The schema's version, and the oldest code version that it serves.
+-- Returns: version, serves.
+-- Locks: none.
+SELECT version, serves FROM squidmesh.meta

@@ -1,0 +1,237 @@
+"""The two drivers: they run statements and flows on a connection, sync and async.
+
+A flow of several batches is one transaction: BEGIN travels with its first batch and COMMIT with its last, and each
+batch is one round trip (libpq's pipeline mode). A flow of one batch with one statement is that statement alone, in
+autocommit. On a caller's connection (``connection=``) everything takes part in the caller's own transaction.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import psycopg
+from psycopg import pq
+from psycopg.rows import tuple_row
+
+from squidmesh.errors import ConnectionUnusable
+from squidmesh.store.statements import DEFAULT_SCHEMA, Batch, Flow, Statement, ask, check_schema_name, sql_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import LiteralString
+
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+    from squidmesh.store.statements import Rows
+
+T = TypeVar("T")
+
+
+class CommitUnknown(Exception):
+    """The connection was lost while a commit was on its way: it may have happened or not."""
+
+
+class Database:
+    """Runs flows on a pool of sync connections.
+
+    Args:
+        pool: The pool; its connections are in autocommit mode.
+        schema: The schema that squidmesh lives in.
+    """
+
+    def __init__(self, pool: ConnectionPool[psycopg.Connection[Any]], schema: str = DEFAULT_SCHEMA) -> None:
+        self.pool = pool
+        self.schema = check_schema_name(schema)
+
+    def run(self, operation: Flow[T] | Statement[T], connection: psycopg.Connection[Any] | None = None) -> T:
+        """Run an operation, in a transaction of its own or in the caller's.
+
+        Raises:
+            ConnectionUnusable: The caller's connection cannot take part.
+        """
+        if connection is None:
+            with self.pool.connection() as pooled:
+                return drive(pooled, operation, self.schema)
+        own = _begins_our_own(connection)
+        return drive(connection, _guarded(operation), self.schema, own_transaction=own, pipeline=False)
+
+
+class AsyncDatabase:
+    """Runs flows on a pool of async connections; the twin of ``Database``."""
+
+    def __init__(self, pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]], schema: str = DEFAULT_SCHEMA) -> None:
+        self.pool = pool
+        self.schema = check_schema_name(schema)
+
+    async def run(self, operation: Flow[T] | Statement[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
+        """Run an operation, in a transaction of its own or in the caller's."""
+        if connection is None:
+            async with self.pool.connection() as pooled:
+                return await drive_async(pooled, operation, self.schema)
+        own = _begins_our_own(connection)
+        return await drive_async(connection, _guarded(operation), self.schema, own_transaction=own, pipeline=False)
+
+
+class _Command(NamedTuple):
+    """One command of a round trip; a statement has a ``decode``, BEGIN and COMMIT have none."""
+
+    sql: LiteralString
+    params: Mapping[str, object] | None = None
+    decode: Callable[[Rows], Any] | None = None
+
+
+_BEGIN: Final = _Command("BEGIN")
+_COMMIT: Final = _Command("COMMIT")
+
+
+class _Script:
+    """Turns the batches of a flow into commands: what both drivers share."""
+
+    def __init__(self, schema: str, *, own_transaction: bool) -> None:
+        self.schema = schema
+        self.own_transaction = own_transaction
+        self.begun = False
+
+    def commands(self, batch: Batch) -> list[_Command]:
+        """The batch, with BEGIN before the first and COMMIT after the last."""
+        said = [_Command(sql_of(s.name, self.schema), s.params, s.decode) for s in batch.statements]
+        alone = batch.last and not self.begun and len(said) == 1
+        if self.own_transaction and not alone:
+            said = [*([] if self.begun else [_BEGIN]), *said, *([_COMMIT] if batch.last else [])]
+        self.begun = True
+        return said
+
+
+def drive(
+    connection: psycopg.Connection[Any],
+    operation: Flow[T] | Statement[T],
+    schema: str = DEFAULT_SCHEMA,
+    *,
+    own_transaction: bool = True,
+    pipeline: bool = True,
+) -> T:
+    """Run a flow on a sync connection.
+
+    Args:
+        connection: Where to; in autocommit mode if the transaction is ours.
+        operation: The flow, or a single statement.
+        schema: The schema that squidmesh lives in.
+        own_transaction: Whether to begin and commit; otherwise the caller does.
+        pipeline: Whether a batch may travel as one round trip.
+
+    Raises:
+        CommitUnknown: The connection was lost while the commit was on its way.
+    """
+    flow, script = _as_flow(operation), _Script(schema, own_transaction=own_transaction)
+    try:
+        batch = next(flow)
+        while True:
+            batch = flow.send(_send(connection, script.commands(batch), pipeline=pipeline))
+    except StopIteration as stop:
+        if own_transaction and _in_transaction(connection):
+            connection.execute("COMMIT")  # the flow read, and found nothing to save
+        result: T = stop.value
+        return result
+    except BaseException:
+        if own_transaction and _in_transaction(connection):
+            connection.rollback()
+        raise
+
+
+async def drive_async(
+    connection: psycopg.AsyncConnection[Any],
+    operation: Flow[T] | Statement[T],
+    schema: str = DEFAULT_SCHEMA,
+    *,
+    own_transaction: bool = True,
+    pipeline: bool = True,
+) -> T:
+    """Run a flow on an async connection; the twin of ``drive``."""
+    flow, script = _as_flow(operation), _Script(schema, own_transaction=own_transaction)
+    try:
+        batch = next(flow)
+        while True:
+            batch = flow.send(await _send_async(connection, script.commands(batch), pipeline=pipeline))
+    except StopIteration as stop:
+        if own_transaction and _in_transaction(connection):
+            await connection.execute("COMMIT")
+        result: T = stop.value
+        return result
+    except BaseException:
+        if own_transaction and _in_transaction(connection):
+            await connection.rollback()
+        raise
+
+
+def _send(connection: psycopg.Connection[Any], commands: list[_Command], *, pipeline: bool) -> list[Any]:
+    """Send commands in one round trip, if allowed, and decode what comes back."""
+    # Cursors of our own class and row factory: a host may have changed those of its connection.
+    cursors = [psycopg.Cursor(connection, row_factory=tuple_row) for _ in commands]
+    together = pipeline and len(commands) > 1 and psycopg.Pipeline.is_supported()
+    try:
+        with connection.pipeline() if together else nullcontext():
+            for cursor, command in zip(cursors, commands, strict=True):
+                cursor.execute(command.sql, command.params)
+        rows = [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+    except psycopg.OperationalError as error:
+        raise _lost(connection, commands, error) from error
+    return [command.decode(found) for command, found in zip(commands, rows, strict=True) if command.decode]
+
+
+async def _send_async(
+    connection: psycopg.AsyncConnection[Any], commands: list[_Command], *, pipeline: bool
+) -> list[Any]:
+    """The twin of ``_send``."""
+    cursors = [psycopg.AsyncCursor(connection, row_factory=tuple_row) for _ in commands]
+    together = pipeline and len(commands) > 1 and psycopg.AsyncPipeline.is_supported()
+    try:
+        async with connection.pipeline() if together else nullcontext():
+            for cursor, command in zip(cursors, commands, strict=True):
+                await cursor.execute(command.sql, command.params)
+        rows = [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+    except psycopg.OperationalError as error:
+        raise _lost(connection, commands, error) from error
+    return [command.decode(found) for command, found in zip(commands, rows, strict=True) if command.decode]
+
+
+def _lost(connection: _AnyConnection, commands: list[_Command], error: psycopg.OperationalError) -> Exception:
+    """The error to raise: a commit whose answer was lost is a thing of its own."""
+    if commands[-1] is _COMMIT and connection.broken:
+        return CommitUnknown(str(error))
+    return error
+
+
+def _as_flow(operation: Flow[T] | Statement[T]) -> Flow[T]:
+    return ask(operation, last=True) if isinstance(operation, Statement) else operation
+
+
+def _guarded(operation: Flow[T] | Statement[T]) -> Flow[T]:
+    """The operation, after a look at the isolation level of the transaction that it takes part in."""
+    level = yield from ask(Statement("read_isolation", {}, lambda rows: str(rows[0][0])))
+    if level not in ("read committed", "read uncommitted"):
+        raise ConnectionUnusable(f"connection= is in isolation level {level!r}; squidmesh needs READ COMMITTED")
+    return (yield from _as_flow(operation))
+
+
+def _begins_our_own(connection: _AnyConnection) -> bool:
+    """Whether the transaction on a caller's connection is ours to begin and commit: nobody else began one.
+
+    Raises:
+        ConnectionUnusable: It is closed, in a failed transaction, or in pipeline mode.
+    """
+    if connection.closed:
+        raise ConnectionUnusable("the connection given as connection= is closed")
+    if connection.info.pipeline_status is not pq.PipelineStatus.OFF:
+        raise ConnectionUnusable("the connection given as connection= is in pipeline mode; leave the pipeline first")
+    status = connection.info.transaction_status
+    if status is pq.TransactionStatus.INERROR:
+        raise ConnectionUnusable("the transaction of connection= has failed; roll it back first")
+    return bool(connection.autocommit) and status is pq.TransactionStatus.IDLE
+
+
+def _in_transaction(connection: _AnyConnection) -> bool:
+    return not connection.closed and connection.info.transaction_status is not pq.TransactionStatus.IDLE
+
+
+_AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]

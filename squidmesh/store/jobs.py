@@ -1,0 +1,146 @@
+"""Statements about jobs: lock, read, claim, wake, tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from squidmesh.store import columns
+from squidmesh.store.codec import decode
+from squidmesh.store.rows import jobs_of
+from squidmesh.store.statements import Statement, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from squidmesh.records import Job, JSONObject, Lane
+    from squidmesh.store.statements import Row, Rows
+
+WAKE_BATCH = 1000
+"""At most so many jobs of a queue are woken at once: what is due goes on in the next turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many jobs of one lane of one queue may be claimed."""
+
+    queue: str
+    lane: Lane
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What handed-out jobs need of their run.
+
+    Args:
+        run_id: The run.
+        workflow: Its workflow's name.
+        trigger: The trigger that started it.
+        fingerprint: Names the graph it runs on.
+        status: As stored.
+        payload: What it was started with.
+        outputs: (seq, output) in order, from the last snapshot that all of the jobs saw.
+    """
+
+    run_id: UUID
+    workflow: str
+    trigger: str
+    fingerprint: str
+    status: str
+    payload: JSONObject
+    outputs: tuple[tuple[int, JSONObject], ...]
+
+
+def read_jobs(keys: Sequence[tuple[UUID, int]]) -> Statement[list[Job]]:
+    """Read jobs of locked runs by (run, slot)."""
+    params = {"run_ids": columns.ids(r for r, _ in keys), "slots": columns.whole(s for _, s in keys)}
+    return Statement("read_jobs", params, jobs_of)
+
+
+def lock_jobs(run_ids: Sequence[UUID]) -> Statement[list[Job]]:
+    """Lock and read all jobs of locked runs."""
+    return Statement("lock_jobs", {"run_ids": columns.ids(run_ids)}, jobs_of)
+
+
+def claim_jobs(worker: UUID, claim: int, rooms: Sequence[Room]) -> Statement[list[Job]]:
+    """Claim ready jobs."""
+    params: dict[str, object] = {
+        "queues": columns.texts(room.queue for room in rooms),
+        "lanes": columns.whole(room.lane for room in rooms),
+        "limits": columns.whole(room.limit for room in rooms),
+        "worker": worker,
+        "claim": claim,
+    }
+    return Statement("claim_jobs", params, jobs_of)
+
+
+def adopt_jobs(worker: UUID, claim: int, rooms: Sequence[Room], knows: Sequence[str]) -> Statement[list[Job]]:
+    """Claim jobs that were parked because no worker knew their step.
+
+    Args:
+        worker: Who claims.
+        claim: The claim number.
+        rooms: How many of each queue.
+        knows: ``workflow/step`` of each step that the worker has a function for.
+    """
+    params: dict[str, object] = {
+        "queues": columns.texts(room.queue for room in rooms),
+        "limits": columns.whole(room.limit for room in rooms),
+        "knows": columns.texts(knows),
+        "worker": worker,
+        "claim": claim,
+    }
+    return Statement("adopt_jobs", params, jobs_of)
+
+
+def read_claimed(keys: Sequence[tuple[UUID, int]] = ()) -> Statement[list[Material]]:
+    """Read what claimed jobs need of their runs.
+
+    Args:
+        keys: (run, saw) of jobs beside those that ``claim_jobs`` claimed in this transaction.
+    """
+    params = {"run_ids": columns.ids(r for r, _ in keys), "saws": columns.whole(s for _, s in keys)}
+    return Statement("read_claimed", params, lambda rows: [_material_of(row) for row in rows])
+
+
+def _material_of(row: Row) -> Material:
+    run_id, workflow, trigger, fingerprint, status, payload, seqs, texts = row
+    outputs = tuple((seq, cast("JSONObject", decode(text))) for seq, text in zip(seqs or (), texts or (), strict=True))
+    return Material(run_id, workflow, trigger, fingerprint, status, cast("JSONObject", decode(payload)), outputs)
+
+
+def wake_jobs(queues: Sequence[str], most: int = WAKE_BATCH) -> Statement[tuple[int, float | None]]:
+    """Make due jobs ready; the result is how many, and the seconds until the next one is due (None: none sleeps)."""
+    return Statement("wake_jobs", {"queues": columns.texts(queues), "most": most}, _woken)
+
+
+def _woken(rows: Rows) -> tuple[int, float | None]:
+    ((count, seconds),) = rows
+    return count, seconds
+
+
+def list_claimed(worker: UUID) -> Statement[list[Job]]:
+    """What the database says a worker has."""
+    return Statement("list_claimed", {"worker": worker}, jobs_of)
+
+
+def list_flagged(worker: UUID) -> Statement[list[tuple[UUID, int, int]]]:
+    """(run, slot, claim) of a worker's jobs whose run is ending."""
+    return Statement("list_flagged", {"worker": worker}, lambda rows: [(r, s, c) for r, s, c in rows])
+
+
+def pin_plans() -> Statement[None]:
+    """Pin the plans of the engine's statements for this transaction."""
+    return Statement("pin_plans", {}, nothing)
+
+
+def notify(channel: str, payloads: Sequence[str]) -> Statement[None]:
+    """Tell listeners something when the transaction commits."""
+    return Statement("notify", {"channel": channel, "payloads": columns.texts(payloads)}, nothing)
+
+
+def notify_idle(channel: str, queues: Sequence[str]) -> Statement[None]:
+    """Tell sleeping workers that queues have ready jobs."""
+    return Statement("notify_idle", {"channel": channel, "queues": columns.texts(queues)}, nothing)

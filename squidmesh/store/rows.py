@@ -1,0 +1,119 @@
+"""Rows to records: what the columns of the reading statements become."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from squidmesh.planner.plan import LockedRun
+from squidmesh.planner.progress import Progress
+from squidmesh.records import Attempt, AuditEvent, Job, JobKind, JSONObject, Lane, Run
+from squidmesh.states import AttemptStatus, JobState, RunStatus, shown_status
+from squidmesh.store.codec import decode
+
+if TYPE_CHECKING:
+    from squidmesh.store.statements import Row, Rows
+
+
+def optional(text: str | None) -> Any:
+    """The value of a JSON text that may be null in the database."""
+    return None if text is None else decode(text)
+
+
+def job_of(row: Row) -> Job:
+    """A job, from the columns that all statements on jobs share."""
+    run_id, slot, state, kind, step, visit, attempt, saw, queue, priority, lane, worker, claim, started, *rest = row
+    crashes, defers, reason = rest
+    return Job(
+        run_id=run_id,
+        slot=slot,
+        state=JobState(state),
+        kind=JobKind(kind),
+        step=step,
+        visit=visit,
+        attempt=attempt,
+        saw=saw,
+        queue=queue,
+        priority=priority,
+        lane=Lane(lane),
+        worker=worker,
+        claim=claim,
+        started=started,
+        crashes=crashes,
+        defers=defers,
+        reason=reason,
+    )
+
+
+def jobs_of(rows: Rows) -> list[Job]:
+    """Jobs."""
+    return [job_of(row) for row in rows]
+
+
+def locked_run_of(row: Row) -> LockedRun:
+    """A run as planning needs it."""
+    run_id, workflow, trigger, fingerprint, status, attention, seq, state, error = row
+    return LockedRun(
+        id=run_id,
+        workflow=workflow,
+        trigger=trigger,
+        fingerprint=fingerprint,
+        status=RunStatus(status),
+        attention=attention,
+        seq=seq,
+        progress=Progress.from_json(cast("JSONObject", decode(state))),
+        error=optional(error),
+    )
+
+
+def run_of(row: Row) -> Run:
+    """A run as users see it."""
+    run_id, workflow, trigger, status, attention, payload, error, fingerprint, source, created, finished, *live = row
+    claimed, steps = live
+    return Run(
+        id=run_id,
+        workflow=workflow,
+        trigger=trigger,
+        status=shown_status(RunStatus(status), claimed=claimed),
+        attention=attention,
+        payload=cast("JSONObject", decode(payload)),
+        context=None,
+        current_steps=tuple(steps),
+        error=optional(error),
+        fingerprint=fingerprint,
+        replayed_from=source,
+        created_at=created,
+        finished_at=finished,
+    )
+
+
+def attempt_of(row: Row) -> Attempt:
+    """An ended attempt."""
+    seq, step, visit, attempt, status, outcome, output, error, worker, saw, _takes, started, finished, _kind = row
+    return Attempt(
+        seq=seq,
+        step=step,
+        visit=visit,
+        attempt=attempt,
+        status=AttemptStatus(status),
+        outcome=outcome,
+        output=optional(output),
+        error=optional(error),
+        worker=worker,
+        saw=saw,
+        started_at=started,
+        finished_at=finished,
+    )
+
+
+def audit_of(row: Row) -> AuditEvent:
+    """An audit event."""
+    seq, type_, step, actor, comment, metadata, at = row
+    return AuditEvent(
+        seq=seq,
+        type=type_,
+        step=step,
+        actor=optional(actor),
+        comment=comment,
+        metadata=cast("JSONObject", decode(metadata)),
+        at=at,
+    )

@@ -1,0 +1,192 @@
+"""Statements about runs: lock them, save plans, start them, read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from squidmesh.store import columns
+from squidmesh.store.codec import encode
+from squidmesh.store.rows import attempt_of, audit_of, locked_run_of, optional, run_of
+from squidmesh.store.statements import Statement, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from squidmesh.planner.plan import LockedRun, StartPlan
+    from squidmesh.records import Attempt, AuditEvent, JSONObject, Run
+    from squidmesh.states import RunStatus
+    from squidmesh.store.statements import Rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRuns:
+    """Runs of one graph to start together.
+
+    Args:
+        ids: Their ids.
+        payloads: Their payloads as JSON texts.
+        workflow: The workflow's name.
+        fingerprint: Names its graph.
+        trigger: The trigger that starts them.
+        plan: What each begins with.
+        seq: The first free place in their history.
+        run_at: When they may begin.
+        delay: Seconds from now until they may begin.
+        replayed_from: The run that they replay.
+    """
+
+    ids: Sequence[UUID]
+    payloads: Sequence[str]
+    workflow: str
+    fingerprint: str
+    trigger: str
+    plan: StartPlan
+    seq: int
+    run_at: datetime | None = None
+    delay: float = 0.0
+    replayed_from: UUID | None = None
+
+
+def start_runs(new: NewRuns, channel: str, *, always_notify: bool) -> Statement[datetime]:
+    """Start runs; the result is when they were created.
+
+    Args:
+        new: The runs.
+        channel: Where workers listen.
+        always_notify: Whether to notify also when no worker sleeps: inside a host's transaction nobody can know.
+    """
+    jobs = new.plan.jobs
+    params: dict[str, object] = {
+        "ids": columns.ids(new.ids),
+        "payloads": columns.texts(new.payloads),
+        "workflow": new.workflow,
+        "fingerprint": new.fingerprint,
+        "trigger": new.trigger,
+        "status": new.plan.status,
+        "state": encode(new.plan.progress.to_json(), what="state").text,
+        "seq": new.seq,
+        "replayed_from": new.replayed_from,
+        "run_at": new.run_at,
+        "delay": new.delay,
+        "slots": columns.whole(job.slot for job in jobs),
+        "steps": columns.texts(job.step for job in jobs),
+        "kinds": columns.texts(job.kind for job in jobs),
+        "queues": columns.texts(job.queue for job in jobs),
+        "lanes": columns.whole(job.lane for job in jobs),
+        "priorities": columns.whole(job.priority for job in jobs),
+        "waits": columns.numbers(job.delay for job in jobs),
+        "channel": channel,
+        "always": always_notify,
+    }
+    return Statement("start_runs", params, _created_at)
+
+
+def _created_at(rows: Rows) -> datetime:
+    created: datetime = rows[0][0]
+    return created
+
+
+def lock_runs(run_ids: Sequence[UUID]) -> Statement[list[LockedRun]]:
+    """Lock runs without waiting; those that somebody else holds are left out."""
+    return Statement("lock_runs", {"ids": columns.ids(run_ids)}, lambda rows: [locked_run_of(row) for row in rows])
+
+
+def lock_run(run_id: UUID) -> Statement[LockedRun | None]:
+    """Lock one run, waiting for whoever holds it."""
+    return Statement("lock_run", {"id": run_id}, lambda rows: locked_run_of(rows[0]) if rows else None)
+
+
+def read_run(run_id: UUID) -> Statement[Run | None]:
+    """A run as users see it, without its context and history."""
+    return Statement("read_run", {"id": run_id}, lambda rows: run_of(rows[0]) if rows else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs to list; None does not filter.
+
+    Args:
+        workflow: Of this workflow.
+        trigger: Started by this trigger.
+        statuses: In one of these statuses.
+        since: Created at or after.
+        until: Created before.
+        before: Continue after this run of the page before: its created_at and id.
+        limit: At most so many.
+    """
+
+    workflow: str | None = None
+    trigger: str | None = None
+    statuses: tuple[RunStatus, ...] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before: tuple[datetime, UUID] | None = None
+    limit: int = 50
+
+
+def list_runs(wanted: RunFilter) -> Statement[list[Run]]:
+    """Runs, newest first."""
+    before, before_id = wanted.before or (None, None)
+    params: dict[str, object] = {
+        "workflow": wanted.workflow,
+        "trigger": wanted.trigger,
+        "statuses": None if wanted.statuses is None else columns.texts(wanted.statuses),
+        "since": wanted.since,
+        "until": wanted.until,
+        "before": before,
+        "before_id": before_id,
+        "most": wanted.limit,
+    }
+    return Statement("list_runs", params, lambda rows: [run_of(row) for row in rows])
+
+
+def read_history(run_id: UUID, after: int, most: int) -> Statement[list[Attempt]]:
+    """Ended attempts in order, from the first ``seq`` above ``after``."""
+    params = {"run_id": run_id, "after": after, "most": most}
+    return Statement("read_history", params, lambda rows: [attempt_of(row) for row in rows])
+
+
+def read_outputs(run_id: UUID) -> Statement[list[tuple[int, JSONObject]]]:
+    """The outputs of a run in order: (seq, output)."""
+    return Statement("read_outputs", {"run_id": run_id}, lambda rows: [(seq, optional(text)) for seq, text in rows])
+
+
+def read_audits(run_id: UUID, after: int, below: int | None) -> Statement[list[AuditEvent]]:
+    """What was done to a run, in order, with a ``seq`` above ``after`` and below ``below``."""
+    params = {"run_id": run_id, "after": after, "below": below}
+    return Statement("read_audits", params, lambda rows: [audit_of(row) for row in rows])
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """Where a step stands, as the database has it: its latest attempt and its job."""
+
+    step: str
+    visits: int | None
+    ended: str | None
+    job_state: str | None
+    due_at: datetime | None
+    reason: str | None
+    attempt: int | None
+    skipped: bool
+
+
+def read_step_states(run_id: UUID) -> Statement[list[StepState]]:
+    """Where each step of a run stands that was reached or is live."""
+    return Statement("read_step_states", {"run_id": run_id}, lambda rows: [StepState(*row) for row in rows])
+
+
+def register_definition(fingerprint: str, workflow: str, definition: JSONObject) -> Statement[None]:
+    """Keep a graph under its fingerprint."""
+    text = encode(definition, what="definition", limit=64 * 1024 * 1024).text
+    params = {"fingerprint": fingerprint, "workflow": workflow, "definition": text}
+    return Statement("register_definition", params, nothing)
+
+
+def read_definitions(fingerprints: Sequence[str]) -> Statement[dict[str, JSONObject]]:
+    """Graphs by their fingerprints."""
+    params = {"fingerprints": columns.texts(fingerprints)}
+    return Statement("read_definitions", params, lambda rows: {name: optional(text) for name, text in rows})
