@@ -13,6 +13,7 @@
     │   ├── WorkflowNotFound
     │   └── TriggerNotFound
     ├── IllegalMove                        the run's status does not allow what was asked
+    ├── UnsafeReplay                       a replay would repeat what cannot be undone
     ├── ConfigurationError                 the app, the database address or a queue is set up wrongly
     ├── SchemaError                        the database's schema is missing or not served by this code
     ├── ConnectionUnusable                 a ``connection=`` that cannot take part
@@ -241,6 +242,30 @@ class IllegalMove(SquidMeshError):
             "wanted": self.wanted,
             "allowed": list(self.allowed),
         }
+
+
+class UnsafeReplay(SquidMeshError):
+    """A replay would run irreversible steps again that have completed. Nothing was stored.
+
+    Args:
+        run_id: The run that was to be replayed.
+        steps: The irreversible steps that completed in it.
+    """
+
+    code = "unsafe_replay"
+
+    def __init__(self, run_id: UUID, steps: Sequence[str]) -> None:
+        self.run_id = run_id
+        self.steps = tuple(steps)
+        super().__init__(
+            f"run {run_id} has completed irreversible steps ({', '.join(steps)}), which a replay would run again; "
+            "pass allow_irreversible=True if that is meant"
+        )
+
+    @property
+    def details(self) -> JSONObject:
+        """The run, the steps, and the option that overrides."""
+        return {"run_id": str(self.run_id), "steps": list(self.steps), "required_override": "allow_irreversible"}
 
 
 class ConfigurationError(SquidMeshError):

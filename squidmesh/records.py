@@ -100,6 +100,7 @@ class Attempt:
         error: Why it did not complete.
         worker: Who ran it.
         saw: Outputs before this ``seq`` were its input.
+        takes: The parameters that it took, where live code differed from the run's graph.
         started_at: When the body started; None if it never did.
         finished_at: When it ended.
     """
@@ -114,6 +115,7 @@ class Attempt:
     error: JSONObject | None
     worker: UUID | None
     saw: int
+    takes: tuple[str, ...] | None
     started_at: datetime | None
     finished_at: datetime
 
@@ -144,6 +146,35 @@ class StepRun:
     output: JSONObject | None
     error: JSONObject | None
     attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """Where a step stands as the database has it: its latest attempt and its latest job.
+
+    Args:
+        step: Its name.
+        ended_visit: Number of the visit that the latest attempt belongs to.
+        ended: How that attempt ended.
+        skipped: Whether the latest that happened to it is that it was skipped.
+        visit: Number of the visit that is live.
+        attempt: Number of the live visit's current or next attempt.
+        saw: What the live visit saw.
+        state: Where the job stands.
+        due_at: When it becomes due, if it sleeps.
+        reason: Why it is parked or deferred.
+    """
+
+    step: str
+    ended_visit: int | None
+    ended: AttemptStatus | None
+    skipped: bool
+    visit: int | None
+    attempt: int | None
+    saw: int | None
+    state: JobState | None
+    due_at: datetime | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +229,8 @@ class History:
 
     Args:
         steps: Each step of the run's graph and where it stands.
-        step_runs: The visits that have ended attempts on this page, in order of their first one.
+        step_runs: The visits that have ended attempts on this page, in order of their first one; on the last page also
+            those that are live and have none yet.
         audit_events: What was done to the run.
         next_seq: Pass it as ``after_seq`` to get the next page; None on the last one.
     """

@@ -6,9 +6,10 @@ The policy is data and the decision is arithmetic: the exception was already jud
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 if TYPE_CHECKING:
     from squidmesh.records import JSONObject
@@ -23,6 +24,16 @@ LONGEST_DELAY = 366 * 24 * 3600.0
 def seconds_of(duration: Seconds) -> float:
     """The duration in seconds."""
     return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+
+
+def measured(value: object) -> float:
+    """What an author gave as a duration, in seconds; NaN, which is within no limits, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+        return math.nan
+    try:
+        return seconds_of(value)
+    except OverflowError:  # an int beyond every float
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +117,15 @@ class Retry:
 
     def problems(self) -> list[str]:
         """What is wrong with the policy, each with its remedy."""
-        found: list[str] = []
+        found = _backoff_problems(self.backoff)
         if type(self.max_attempts) is not int or self.max_attempts < 1:
             found.append("retry needs max_attempts >= 1, an int that counts all attempts")
-        if isinstance(self.backoff, Exponential):
-            least, most = seconds_of(self.backoff.min), seconds_of(self.backoff.max)
-            if not 0 < least <= most <= LONGEST_DELAY:
-                found.append(
-                    f"Exponential needs 0 < min <= max <= {LONGEST_DELAY:g} seconds; got {least:g} and {most:g}"
-                )
-        elif not 0 <= seconds_of(self.backoff.delay) <= LONGEST_DELAY:
-            found.append(f"Constant needs 0 <= delay <= {LONGEST_DELAY:g} seconds")
-        if not 0 <= self.jitter <= 1:
-            found.append("jitter is a fraction of the delay, from 0 to 1")
+        if not 0 <= measured(self.jitter) <= 1:
+            found.append("retry needs a jitter from 0 to 1: a fraction of the delay")
         found += [
-            f"{option} must be a tuple of exception classes"
+            f"retry needs {option}= to be a tuple of exception classes, such as (TimeoutError,)"
             for option, classes in (("on", self.on), ("give_up_on", self.give_up_on))
-            if not all(isinstance(c, type) and issubclass(c, Exception) for c in _as_tuple(classes))
+            if not _are_exceptions(classes)
         ]
         return found
 
@@ -143,9 +146,20 @@ class Retry:
         return Retry(max_attempts=stored["max_attempts"], backoff=backoff, jitter=stored["jitter"])
 
 
-def _as_tuple(classes: object) -> tuple[object, ...]:
-    """What was given for ``on=``, also where a single class was given instead of a tuple."""
-    return tuple(classes) if isinstance(classes, (tuple, list)) else (None,)
+def _backoff_problems(backoff: object) -> list[str]:
+    longest = f"{LONGEST_DELAY:g} seconds"
+    if isinstance(backoff, Exponential):
+        fits = 0 < measured(backoff.min) <= measured(backoff.max) <= LONGEST_DELAY
+        return [] if fits else [f"Exponential needs 0 < min <= max <= {longest}, in seconds or timedelta"]
+    if isinstance(backoff, Constant):
+        fits = 0 <= measured(backoff.delay) <= LONGEST_DELAY
+        return [] if fits else [f"Constant needs 0 <= delay <= {longest}, in seconds or timedelta"]
+    return ["retry needs a backoff that is a Constant or an Exponential, such as Constant(5)"]
+
+
+def _are_exceptions(classes: object) -> bool:
+    given = cast("tuple[object, ...]", classes)
+    return isinstance(classes, tuple) and all(isinstance(c, type) and issubclass(c, Exception) for c in given)
 
 
 NEVER = Retry(max_attempts=1)

@@ -1,7 +1,6 @@
 -- Version 1: runs, jobs, attempts, audit events, workers, definitions.
+-- squidmesh: serves 1
 -- The commented whole is in sql/schema.sql.
-
-CREATE SCHEMA IF NOT EXISTS squidmesh;
 
 CREATE TABLE squidmesh.meta (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -133,5 +132,3 @@ SELECT DISTINCT ON (a.run_id, a.step, a.visit)
   FROM squidmesh.attempts a
  WHERE a.kind <> 'snapshot'
  ORDER BY a.run_id, a.step, a.visit, a.seq DESC;
-
-INSERT INTO squidmesh.meta (version, serves) VALUES (1, 1);

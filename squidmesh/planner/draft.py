@@ -13,7 +13,7 @@ from squidmesh.definition import COMPLETE, StepKind
 from squidmesh.planner import joins
 from squidmesh.planner.plan import LockedRun, NewAttempt, NewAudit, NextJob, Plan
 from squidmesh.records import JobKind, Lane
-from squidmesh.states import RUN_MOVES, AttemptStatus, JobState, ParkedReason, RunStatus, may_move
+from squidmesh.states import RUN_MOVES, AttemptStatus, JobState, ParkedReason, RunStatus, may_move, shown_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +30,9 @@ SNAPSHOT_FLOOR: Final = 16 * 1024
 
 OUTPUT_OVERHEAD: Final = 100
 """Bytes added to an output's weight for its row."""
+
+ENDS: Final = {RunStatus.FAILING: RunStatus.FAILED, RunStatus.CANCELLING: RunStatus.CANCELLED}
+"""Where a run that is ending arrives once nothing executes any more."""
 
 
 class NeedsAllJobs(Exception):
@@ -54,7 +57,8 @@ class Draft:
         self.seq = run.seq
         self.error = run.error
         self.attention = run.attention
-        self.ending: RunStatus | None = run.status if run.status.ending else None
+        self.ending: RunStatus | None = run.status if run.status.ending or run.status.terminal else None
+        """How the run ends or has ended; None while it goes on."""
         self.executed = False
         """Whether user code was executing: a run of which nothing ever was is still pending."""
         self.attempts: list[NewAttempt] = []
@@ -62,12 +66,14 @@ class Draft:
         self.discarded: list[Finding] = []
         self.next: dict[int, NextJob | None] = {}
         """By slot: the job as it shall be, or None where it leaves."""
+        self.freed: list[int] = []
+        """The slots of jobs that left, for those that come: what a step leads to takes over its slot."""
 
     # -- writing down what happened ------------------------------------------------------------------------------
 
     def record(
         self,
-        job: Job,
+        job: Job | NextJob,
         status: AttemptStatus,
         finding: Finding | None = None,
         *,
@@ -109,27 +115,35 @@ class Draft:
 
     # -- changing what is live -----------------------------------------------------------------------------------
 
-    def leave(self, job: Job) -> None:
+    def leave(self, job: Job | NextJob) -> None:
         """The step is not live any more."""
         self.progress.leave(self.graph, job.step)
-        self.progress.retrying -= job.attempt > 1
-        self.progress.gates -= _waits_for_human(job.state, job.reason)
+        self._count(job, -1)
         self.next[job.slot] = None
+        self.freed.append(job.slot)
 
     def again(self, job: Job, changed: NextJob) -> None:
         """The same visit goes on as ``changed`` says: another attempt, later, or elsewhere."""
-        self.progress.retrying += (changed.attempt > 1) - (job.attempt > 1)
+        self._count(job, -1)
+        self._count(changed, +1)
         self.next[job.slot] = changed
 
     def park(self, job: Job, reason: ParkedReason) -> None:
         """The job waits for somebody."""
         self.again(job, replace(NextJob.same(job), state=JobState.PARKED, reason=reason))
         if reason.needs_human:
-            self.progress.gates += 1
             self.attention = reason
+            self.audit("paused", job.step, visit=job.visit, reason=reason)
 
-    def schedule(self, name: str, slot: int | None = None) -> None:
-        """A new visit to a step becomes live, in the slot of the job that led to it, or in a new one."""
+    def _count(self, job: Job | NextJob, by: int) -> None:
+        """Count a job among those for which the run waits: for a human, or else for a further attempt."""
+        if job.state is JobState.PARKED and ParkedReason(str(job.reason)).needs_human:
+            self.progress.gates += by
+        elif job.attempt > 1:
+            self.progress.retrying += by
+
+    def schedule(self, name: str) -> None:
+        """A new visit to a step becomes live, in the slot that was freed last, or in a new one."""
         step = self.graph.steps[name]
         visit = self.progress.enter(self.graph, name)
         if visit > step.visit_limit:
@@ -143,14 +157,14 @@ class Draft:
                 }
             )
             return
-        if slot is None or self.next.get(slot) is not None:
-            slot, self.progress.slots = self.progress.slots, self.progress.slots + 1
+        slot = self.freed.pop() if self.freed else self._new_slot()
         delay = self.graph.delay_of(step)
         self.next[slot] = NextJob(
             slot=slot,
             step=name,
             visit=visit,
             attempt=1,
+            saw=self.seq,
             queue=step.options.queue,
             priority=step.options.priority,
             kind=JobKind.WAIT if step.kind is StepKind.WAIT else JobKind.STEP,
@@ -159,24 +173,26 @@ class Draft:
             delay=delay,
         )
 
+    def _new_slot(self) -> int:
+        self.progress.slots += 1
+        return self.progress.slots - 1
+
     def follow(self, job: Job, outcome: str) -> bool:
         """Take the transition of ``outcome`` from a step that has left; return whether there was one."""
         edge = self.graph.edges.get((job.step, outcome))
         if edge is not None and edge.target != COMPLETE:
-            self.schedule(edge.target, job.slot)
+            self.schedule(edge.target)
         return edge is not None
 
     def settle_joins(self) -> None:
         """Run or skip each join that can be decided now."""
-        while decided := joins.next_decided(self.graph, self.progress):
-            join, runs = decided
+        for join, runs in joins.decisions(self.graph, self.progress):
             if runs:
-                self.schedule(join, self._freed_slot())
+                self.schedule(join)
             else:
                 self.audit("skipped", join)
-
-    def _freed_slot(self) -> int | None:
-        return next((slot for slot, job in self.next.items() if job is None), None)
+            if self.ending is not None:
+                break
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -193,27 +209,17 @@ class Draft:
         """
         if not self.has_all_jobs:
             raise NeedsAllJobs
-        for slot, new in list(self.next.items()):
-            old = self.jobs.get(slot)
-            if new is not None:
-                self._drop(new)
-                if old is not None and new.same_visit:
-                    self.record(old, AttemptStatus.CANCELLED, error={"type": "Cancelled", "message": reason})
-        for slot, job in self.jobs.items():
-            if slot not in self.next and job.state is not JobState.CLAIMED:
+        for slot, job in sorted({**self.jobs, **self.next}.items(), key=lambda item: item[0]):
+            executes = job is not None and job.state is JobState.CLAIMED and slot not in self.next
+            if job is not None and not executes:
                 self.record(job, AttemptStatus.CANCELLED, error={"type": "Cancelled", "message": reason})
                 self.leave(job)
-
-    def _drop(self, new: NextJob) -> None:
-        self.progress.leave(self.graph, new.step)
-        self.progress.retrying -= new.retrying
-        self.progress.gates -= _waits_for_human(new.state, new.reason)
-        self.next[new.slot] = None
 
     def conclude(self, *, may_snapshot: bool = False) -> Plan:
         """The finished plan."""
         status = self._status()
-        if not may_move(RUN_MOVES, self.run.status, status) and not may_move(RUN_MOVES, RunStatus.RUNNING, status):
+        running = shown_status(self.run.status, claimed=True)
+        if not may_move(RUN_MOVES, self.run.status, status) and not may_move(RUN_MOVES, running, status):
             raise AssertionError(f"the planner would move run {self.run.id} from {self.run.status} to {status}")
         plan = Plan(
             run=self.run,
@@ -244,8 +250,7 @@ class Draft:
         """The run's status: one pure function of what is live."""
         live, progress = self.progress.live_count, self.progress
         if self.ending is not None:
-            ended = RunStatus.FAILED if self.ending is RunStatus.FAILING else RunStatus.CANCELLED
-            return self.ending if live else ended
+            return self.ending if live else ENDS.get(self.ending, self.ending)
         if self.run.status is RunStatus.PENDING and not self.executed:
             return RunStatus.PENDING
         if not live:
@@ -258,7 +263,3 @@ class Draft:
         if status in (RunStatus.FAILING, RunStatus.FAILED):
             return RunStatus.FAILED
         return self.attention if self.progress.gates else None
-
-
-def _waits_for_human(state: JobState, reason: str | None) -> bool:
-    return state is JobState.PARKED and reason is not None and ParkedReason(reason).needs_human

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from squidmesh.definition import COMPLETE, Definition, Step, StepKind, Transition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 StepSet: TypeAlias = int
 """A set of steps as a bit set over the graph's canonical order."""
@@ -33,7 +33,7 @@ class Graph:
         self.edges: Mapping[tuple[str, str], Transition] = {(e.source, e.outcome): e for e in definition.transitions}
         self.joins: Mapping[str, StepSet] = {s.name: self.set_of(s.after) for s in definition.steps if s.after}
 
-    def set_of(self, names: tuple[str, ...]) -> StepSet:
+    def set_of(self, names: Iterable[str]) -> StepSet:
         """The set of these steps."""
         found = 0
         for name in names:

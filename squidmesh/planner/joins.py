@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from squidmesh.planner.graph import Graph, StepSet
     from squidmesh.planner.progress import Progress
@@ -33,24 +33,22 @@ def spoil(graph: Graph, progress: Progress, step: str) -> None:
         progress.spoiled[join] = progress.spoiled.get(join, 0) | graph.bit[step]
 
 
-def next_decided(graph: Graph, progress: Progress) -> tuple[str, bool] | None:
-    """The next join that can be decided, and whether it runs; its marks are cleared. None when none can.
+def decisions(graph: Graph, progress: Progress) -> Iterator[tuple[str, bool]]:
+    """Each join that can be decided, and whether it runs; its marks are cleared.
 
-    Call it until it returns None, scheduling each join that runs in between: that changes what is live.
+    Schedule a join that runs before you ask for the next one: that changes what is live.
     """
-    decidable = list(_decidable(graph, progress))
-    if not decidable:
-        return None
-    join = _first(graph, decidable)
-    marked, spoiled = progress.marked.pop(join, 0), progress.spoiled.pop(join, 0)
-    runs = bool(marked) and not spoiled & ~marked
-    if not runs:
-        spoil(graph, progress, join)
-    return join, runs
+    while missing := _decidable(graph, progress):
+        ahead = graph.reachable(graph.set_of(missing)) | graph.set_of(missing)
+        # None of these leads to what another of them lacks: one that runs keeps none of them waiting.
+        independent = [join for join, lacks in missing.items() if not lacks & ahead]
+        for join in independent or [_first_of_circle(graph, missing)]:
+            yield join, _decide(graph, progress, join)
 
 
-def _decidable(graph: Graph, progress: Progress) -> Iterator[str]:
-    """The joins that something was noted for, and whose other dependencies are all settled."""
+def _decidable(graph: Graph, progress: Progress) -> dict[str, StepSet]:
+    """The joins that something was noted for and whose other dependencies, which go with them, are all settled."""
+    found: dict[str, StepSet] = {}
     reached: StepSet | None = None
     for join in sorted(progress.marked.keys() | progress.spoiled.keys()):
         missing = graph.joins[join] & ~progress.marked.get(join, 0)
@@ -61,15 +59,24 @@ def _decidable(graph: Graph, progress: Progress) -> Iterator[str]:
             reached = graph.reachable(progress.live) if reached is None else reached
             if missing & reached:
                 continue
-        yield join
+        found[join] = missing
+    return found
 
 
-def _first(graph: Graph, joins: list[str]) -> str:
-    """One that no other of them can still lead to, so that a join is not decided before one that it waits for."""
-    for join in joins:
-        ahead = graph.joins[join]
-        others = graph.set_of(tuple(other for other in joins if other != join))
-        if not others & ahead and not graph.reachable(others) & ahead:
-            return join
-    # They wait for one another in a circle: somebody has to go first, or the run would never end.
-    return joins[0]
+def _first_of_circle(graph: Graph, missing: Mapping[str, StepSet]) -> str:
+    """One that waits for those only that wait for it too: somebody has to go first, or the run would never end."""
+    leads_to = {join: graph.bit[join] | graph.reachable(graph.bit[join]) for join in missing}
+    return next(
+        join
+        for join, lacks in missing.items()
+        if all(missing[other] & leads_to[join] for other in missing if lacks & leads_to[other])
+    )
+
+
+def _decide(graph: Graph, progress: Progress, join: str) -> bool:
+    """Whether the join runs; its marks are cleared."""
+    marked, spoiled = progress.marked.pop(join, 0), progress.spoiled.pop(join, 0)
+    runs = bool(marked) and not spoiled & ~marked
+    if not runs:
+        spoil(graph, progress, join)
+    return runs

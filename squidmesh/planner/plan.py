@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from squidmesh.records import JobKind, Lane
-from squidmesh.states import AttemptStatus, JobState, RunStatus
+from squidmesh.states import AttemptStatus, JobState, RunStatus, shown_status
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -204,11 +204,8 @@ class Plan:
     @property
     def shown_move(self) -> tuple[RunStatus, RunStatus]:
         """The move as seen from outside: a run of which a step was executing was running, whatever was stored."""
-        old = self.run.status
         executed = any(attempt.worker is not None for attempt in self.attempts)
-        if executed and old in (RunStatus.PENDING, RunStatus.RETRYING):
-            old = RunStatus.RUNNING
-        return old, self.status
+        return shown_status(self.run.status, claimed=executed or self.status.ending), self.status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

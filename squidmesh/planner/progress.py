@@ -25,7 +25,7 @@ class Progress:
         marked: For each join, its dependencies that completed since it last ran.
         spoiled: For each join, its dependencies that ended otherwise since it last ran.
         slots: The next free slot for a job.
-        retrying: How many live jobs are at their second or a later attempt.
+        retrying: How many live jobs are at their second or a later attempt and do not wait for a human.
         gates: How many live jobs wait for a human.
         weight: Bytes of output since the last snapshot of the context.
         snapshot: Bytes of the last snapshot of the context.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, cast
 
 from squidmesh.planner.plan import LockedRun
 from squidmesh.planner.progress import Progress
-from squidmesh.records import Attempt, AuditEvent, Job, JobKind, JSONObject, Lane, Run
+from squidmesh.records import Attempt, AuditEvent, Job, JobKind, JSONObject, Lane, Run, StepState
 from squidmesh.states import AttemptStatus, JobState, RunStatus, shown_status
 from squidmesh.store.codec import decode
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from squidmesh.store.statements import Row, Rows
 
 
@@ -42,6 +45,11 @@ def job_of(row: Row) -> Job:
         defers=defers,
         reason=reason,
     )
+
+
+def instant(value: datetime | None) -> Any:
+    """An instant in UTC, whatever time zone the session has."""
+    return None if value is None else value.astimezone(UTC)
 
 
 def jobs_of(rows: Rows) -> list[Job]:
@@ -81,14 +89,14 @@ def run_of(row: Row) -> Run:
         error=optional(error),
         fingerprint=fingerprint,
         replayed_from=source,
-        created_at=created,
-        finished_at=finished,
+        created_at=instant(created),
+        finished_at=instant(finished),
     )
 
 
 def attempt_of(row: Row) -> Attempt:
     """An ended attempt."""
-    seq, step, visit, attempt, status, outcome, output, error, worker, saw, _takes, started, finished, _kind = row
+    seq, step, visit, attempt, status, outcome, output, error, worker, saw, takes, started, finished = row
     return Attempt(
         seq=seq,
         step=step,
@@ -100,8 +108,26 @@ def attempt_of(row: Row) -> Attempt:
         error=optional(error),
         worker=worker,
         saw=saw,
-        started_at=started,
-        finished_at=finished,
+        takes=None if takes is None else tuple(takes),
+        started_at=instant(started),
+        finished_at=instant(finished),
+    )
+
+
+def step_state_of(row: Row) -> StepState:
+    """Where a step stands."""
+    step, ended_visit, ended, skipped, visit, attempt, saw, state, due_at, reason = row
+    return StepState(
+        step=step,
+        ended_visit=ended_visit,
+        ended=AttemptStatus(ended) if ended else None,
+        skipped=skipped,
+        visit=visit,
+        attempt=attempt,
+        saw=saw,
+        state=JobState(state) if state else None,
+        due_at=instant(due_at),
+        reason=reason,
     )
 
 
@@ -115,5 +141,5 @@ def audit_of(row: Row) -> AuditEvent:
         actor=optional(actor),
         comment=comment,
         metadata=cast("JSONObject", decode(metadata)),
-        at=at,
+        at=instant(at),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from squidmesh.store import columns
 from squidmesh.store.codec import encode
-from squidmesh.store.rows import attempt_of, audit_of, locked_run_of, optional, run_of
+from squidmesh.store.rows import attempt_of, audit_of, instant, locked_run_of, optional, run_of, step_state_of
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from squidmesh.planner.plan import LockedRun, StartPlan
-    from squidmesh.records import Attempt, AuditEvent, JSONObject, Run
+    from squidmesh.records import Attempt, AuditEvent, JSONObject, Run, StepState
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Rows
 
@@ -85,7 +85,7 @@ def start_runs(new: NewRuns, channel: str, *, always_notify: bool) -> Statement[
 
 
 def _created_at(rows: Rows) -> datetime:
-    created: datetime = rows[0][0]
+    created: datetime = instant(rows[0][0])
     return created
 
 
@@ -160,23 +160,9 @@ def read_audits(run_id: UUID, after: int, below: int | None) -> Statement[list[A
     return Statement("read_audits", params, lambda rows: [audit_of(row) for row in rows])
 
 
-@dataclass(frozen=True, slots=True)
-class StepState:
-    """Where a step stands, as the database has it: its latest attempt and its job."""
-
-    step: str
-    visits: int | None
-    ended: str | None
-    job_state: str | None
-    due_at: datetime | None
-    reason: str | None
-    attempt: int | None
-    skipped: bool
-
-
 def read_step_states(run_id: UUID) -> Statement[list[StepState]]:
     """Where each step of a run stands that was reached or is live."""
-    return Statement("read_step_states", {"run_id": run_id}, lambda rows: [StepState(*row) for row in rows])
+    return Statement("read_step_states", {"run_id": run_id}, lambda rows: [step_state_of(row) for row in rows])
 
 
 def register_definition(fingerprint: str, workflow: str, definition: JSONObject) -> Statement[None]:

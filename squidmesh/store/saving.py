@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from squidmesh.records import Lane
 from squidmesh.states import JobState
 from squidmesh.store import columns
+from squidmesh.store.jobs import notify
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
 
     Args:
         plans: At most one for a run.
-        channel: Where workers listen: those with a step that is to stop are told.
+        channel: Where workers and waiters listen: whose step is to stop, and whose run has ended, is told.
     """
     plans = [plan for plan in plans if plan.changes]
     attempts = [(plan.run.id, attempt) for plan in plans for attempt in plan.attempts]
@@ -33,6 +34,7 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
     added = [(plan.run.id, job) for plan in plans for job in plan.added]
     removed = [(plan.run.id, slot) for plan in plans for slot in plan.removed]
     flagged = [plan.run.id for plan in plans if plan.flag]
+    awaited = [f"run:{plan.run.id}" for plan in plans if plan.finished and plan.progress.watched]
     found = [
         _save_runs(plans) if plans else None,
         _insert_attempts(attempts) if attempts else None,
@@ -41,6 +43,7 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
         _write_jobs("insert_jobs", added) if added else None,
         _delete_jobs(removed) if removed else None,
         Statement("flag_jobs", {"run_ids": columns.ids(flagged), "channel": channel}, nothing) if flagged else None,
+        notify(channel, awaited) if awaited else None,
     ]
     return [statement for statement in found if statement is not None]
 

@@ -100,4 +100,4 @@ def sql_of(name: str, schema: str = DEFAULT_SCHEMA) -> LiteralString:
     """
     text = (sql_folder() / "statements" / f"{name}.sql").read_text(encoding="utf-8")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip()
-    return body.replace(SCHEMA_MARK, f"{check_schema_name(schema)}.")  # type: ignore[return-value]
+    return body.replace(SCHEMA_MARK, f"{check_schema_name(schema)}.")

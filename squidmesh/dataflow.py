@@ -1,0 +1,111 @@
+"""Who provides which key of the context, as far as annotations tell, and who needs it.
+
+A step that is annotated to return a plain dict, or not annotated, could provide anything: then nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from squidmesh.flow import members
+from squidmesh.triggers import payload_keys
+from squidmesh.wording import Known, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from squidmesh.declaration import Declaration
+    from squidmesh.flow import Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """Where keys come from; sets of steps are bits, as in ``flow``.
+
+    Args:
+        payload: The keys that a run may have from its start.
+        steps: For each other known key, the steps that return it.
+        anything: The steps that could return any key.
+    """
+
+    payload: frozenset[str]
+    steps: Mapping[str, int]
+    anything: int
+
+    @staticmethod
+    def of(declaration: Declaration, flow: Flow) -> Providers:
+        """The providers of a declaration."""
+        outputs = {step.name: step.output for step in declaration.steps}
+        steps: dict[str, int] = {}
+        anything = 0
+        for name, function in declaration.functions.items():
+            bit = 1 << flow.numbers[name]
+            output = outputs[name]
+            if output is None and function.signature.returns.anything:
+                anything |= bit
+            for key in sorted(function.signature.returns.keys) if output is None else [output]:
+                steps[key] = steps.get(key, 0) | bit
+        return Providers(payload_keys(declaration.known_triggers), steps, anything)
+
+
+def refused(declaration: Declaration, flow: Flow) -> Iterator[str]:
+    """Required keys that only steps return which do not run before."""
+    for step, key, providers in _unmet(declaration, flow):
+        if providers:
+            names = flow.names_of(members(providers))
+            yield (
+                f"step {step!r}: needs {key!r}, which only comes from {listed(names)}, and no run has it from there "
+                f"when it gets to {step!r}; lead from {names[0]!r} to {step!r} with a transition or after=, "
+                "or give the parameter a default"
+            )
+
+
+def unprovided(declaration: Declaration, flow: Flow) -> Iterator[str]:
+    """Required keys that nothing is known to provide."""
+    known = Known([*payload_keys(declaration.known_triggers), *Providers.of(declaration, flow).steps])
+    needed: dict[str, list[str]] = {}
+    for step, key, providers in _unmet(declaration, flow):
+        if not providers:
+            needed.setdefault(key, []).append(step)
+    for key, steps in needed.items():
+        yield (
+            f"{_subject(steps)} {key!r}, but no payload has it and no step before returns it{_hint(key, known)}; "
+            "a default makes the parameter optional"
+        )
+
+
+def raced(declaration: Declaration, flow: Flow) -> Iterator[str]:
+    """Keys that two steps return which can run at the same time."""
+    for key, writers in Providers.of(declaration, flow).steps.items():
+        rivals = [number for number in members(writers) if flow.at_once[number] & writers]
+        if rivals:
+            other = next(members(flow.at_once[rivals[0]] & writers))
+            more = f" (and {len(rivals) - 2} more)" if len(rivals) > 2 else ""  # noqa: PLR2004 - a pair
+            yield (
+                f"steps {listed(flow.names_of([rivals[0], other]))}{more}: can run at the same time, and return the "
+                f"same key {key!r}, so the last one to end wins; give each its own key"
+            )
+
+
+def _unmet(declaration: Declaration, flow: Flow) -> Iterator[tuple[str, str, int]]:
+    """Step, required key and who else returns it, for what no payload has and no step before can return."""
+    providers = Providers.of(declaration, flow)
+    for name, function in declaration.functions.items():
+        before = flow.stored_before[flow.numbers[name]]
+        if before & providers.anything:
+            continue
+        for parameter in function.takes:
+            known = providers.steps.get(parameter.name, 0)
+            if parameter.required and parameter.name not in providers.payload and not known & before:
+                yield name, parameter.name, known
+
+
+def _subject(steps: list[str]) -> str:
+    return f"step {steps[0]!r}: needs" if len(steps) == 1 else f"steps {listed(steps)}: need"
+
+
+def _hint(key: str, known: Known) -> str:
+    if key in ("ctx", "context"):
+        return "; to receive the context object, annotate the parameter with Context"
+    return known.suggestion(key)

@@ -1,0 +1,217 @@
+"""Events: what happened, told to whoever subscribed, after the commit that made it true.
+
+Names are the original's where it has one. Subscribers run on a thread of their own: one that is slow delays only
+other events, one that raises harms nothing. Nothing is computed for an event that nobody subscribed to.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from squidmesh.states import AttemptStatus, JobState, RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from uuid import UUID
+
+    from squidmesh.planner.plan import NewAttempt, Plan
+    from squidmesh.records import JSONObject
+    from squidmesh.worker.ticket import Ticket
+
+RUN_CREATED: Final = "run.created"
+RUN_REPLAYED: Final = "run.replayed"
+RUN_DISPATCHED: Final = "run.dispatched"
+RUN_TRANSITION: Final = "run.transition"
+STEP_STARTED: Final = "step.started"
+STEP_SKIPPED: Final = "step.skipped"
+STEP_COMPLETED: Final = "step.completed"
+STEP_FAILED: Final = "step.failed"
+STEP_RETRY_SCHEDULED: Final = "step.retry_scheduled"
+STEP_ABANDONED: Final = "step.abandoned"
+STEP_DISCARDED: Final = "step.discarded"
+WORKER_STARTED: Final = "worker.started"
+WORKER_STOPPED: Final = "worker.stopped"
+WORKER_FAILED: Final = "worker.failed"
+WORKER_DECLARED_DEAD: Final = "worker.declared_dead"
+
+EVENT_NAMES: Final = (
+    RUN_CREATED,
+    RUN_REPLAYED,
+    RUN_DISPATCHED,
+    RUN_TRANSITION,
+    STEP_STARTED,
+    STEP_SKIPPED,
+    STEP_COMPLETED,
+    STEP_FAILED,
+    STEP_RETRY_SCHEDULED,
+    STEP_ABANDONED,
+    STEP_DISCARDED,
+    WORKER_STARTED,
+    WORKER_STOPPED,
+    WORKER_FAILED,
+    WORKER_DECLARED_DEAD,
+)
+
+logger = logging.getLogger("squidmesh.events")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened.
+
+    Args:
+        name: One of ``EVENT_NAMES``.
+        run_id: The run it concerns, if it concerns one.
+        metadata: What it is about: ``workflow``, ``trigger``, ``step``, ``attempt``, ``from_status`` ...
+        measurements: Numbers: ``duration`` and ``delay`` in seconds.
+    """
+
+    name: str
+    run_id: UUID | None
+    metadata: JSONObject = field(default_factory=dict[str, object])
+    measurements: dict[str, float] = field(default_factory=dict[str, float])
+
+
+Subscriber: TypeAlias = "Callable[[Event], object]"
+
+
+class EventBus:
+    """Delivers events to subscribers on a thread of its own, which starts with the first subscriber."""
+
+    def __init__(self) -> None:
+        self._subscribers: tuple[tuple[frozenset[str], Subscriber], ...] = ()
+        self._queue: SimpleQueue[Iterable[Event] | threading.Event] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody listens: otherwise no event need be made."""
+        return bool(self._subscribers)
+
+    def subscribe(self, subscriber: Subscriber, *names: str) -> Callable[[], None]:
+        """Call ``subscriber(event)`` for these events, or for all.
+
+        Args:
+            subscriber: Called on the events' thread.
+            names: The events to tell it of; none means all.
+
+        Returns:
+            A function that ends the subscription.
+
+        Raises:
+            ValueError: There is no event of such a name.
+        """
+        unknown = set(names) - set(EVENT_NAMES)
+        if unknown:
+            raise ValueError(f"no such events: {', '.join(sorted(unknown))}; there are: {', '.join(EVENT_NAMES)}")
+        entry = (frozenset(names or EVENT_NAMES), subscriber)
+        with self._lock:
+            self._subscribers = (*self._subscribers, entry)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._deliver, name="squidmesh-events", daemon=True)
+                self._thread.start()
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscribers = tuple(known for known in self._subscribers if known is not entry)
+
+        return unsubscribe
+
+    def emit(self, events: Iterable[Event]) -> None:
+        """Hand events over for delivery; they are made lazily, on the delivering thread."""
+        if self._subscribers:
+            self._queue.put(events)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything emitted so far was delivered, at most ``timeout`` seconds; return whether it was."""
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        delivered = threading.Event()
+        self._queue.put(delivered)
+        return delivered.wait(timeout)
+
+    def _deliver(self) -> None:
+        while True:
+            batch = self._queue.get()
+            if isinstance(batch, threading.Event):
+                batch.set()
+                continue
+            for event in batch:
+                for names, subscriber in self._subscribers:
+                    if event.name in names:
+                        _call(subscriber, event)
+
+
+def _call(subscriber: Subscriber, event: Event) -> None:
+    try:
+        subscriber(event)
+    except Exception:  # the edge of user code: a broken subscriber harms nothing else
+        logger.exception("a subscriber of %s raised", event.name)
+
+
+def events_of(plan: Plan) -> Iterator[Event]:
+    """What a saved plan means, as events."""
+    run = plan.run
+    about: JSONObject = {"workflow": run.workflow, "trigger": run.trigger, "status": str(plan.status)}
+    for attempt in plan.attempts:
+        if attempt.kind == "step":
+            yield from _events_of_attempt(run.id, about, attempt)
+    for audit in plan.audits:
+        if audit.type == "skipped":
+            yield Event(STEP_SKIPPED, run.id, {**about, "step": audit.step, "reason": "dependency_not_completed"})
+    for late in plan.discarded:
+        yield Event(STEP_DISCARDED, run.id, {**about, "slot": late.slot, "claim": late.claim})
+    old, new = plan.shown_move
+    if old is not new:
+        yield Event(RUN_TRANSITION, run.id, {**about, "from_status": str(old), "to_status": str(new)})
+    for job in (*plan.moved, *plan.added):
+        where: JSONObject = {**about, "step": job.step, "attempt": job.attempt, "queue": job.queue}
+        if job.same_visit and job.attempt > 1 and job.state is JobState.SLEEPING:
+            yield Event(STEP_RETRY_SCHEDULED, run.id, {**where, "attempt": job.attempt - 1}, {"delay": job.delay})
+        if job.state is not JobState.PARKED:
+            yield Event(RUN_DISPATCHED, run.id, where, {"delay": job.delay})
+
+
+def _events_of_attempt(run_id: UUID, about: JSONObject, attempt: NewAttempt) -> Iterator[Event]:
+    where: JSONObject = {**about, "step": attempt.step, "visit": attempt.visit, "attempt": attempt.attempt}
+    measured: dict[str, float] = {}
+    if attempt.started_ago is not None:
+        measured["duration"] = attempt.started_ago - attempt.finished_ago
+    match attempt.status:
+        case AttemptStatus.COMPLETED:
+            yield Event(STEP_COMPLETED, run_id, {**where, "outcome": attempt.outcome}, measured)
+        case AttemptStatus.FAILED:
+            yield Event(STEP_FAILED, run_id, {**where, "error": attempt.error}, measured)
+        case AttemptStatus.ABANDONED:
+            yield Event(STEP_ABANDONED, run_id, {**where, "error": attempt.error}, measured)
+        case AttemptStatus.CANCELLED:
+            pass
+
+
+def handed_out(tickets: Iterable[Ticket]) -> Iterator[Event]:
+    """What a committed hand-out means, as events: steps are started, and with the first one the run is running."""
+    for ticket in tickets:
+        run = ticket.run
+        about: JSONObject = {"workflow": run.workflow, "trigger": run.trigger, "status": str(RunStatus.RUNNING)}
+        if run.status in (RunStatus.PENDING, RunStatus.RETRYING):
+            moved = {"from_status": run.status, "to_status": str(RunStatus.RUNNING)}
+            yield Event(RUN_TRANSITION, run.run_id, {**about, **moved})
+            run.status = str(RunStatus.RUNNING)
+        where = {"step": ticket.step_name, "visit": ticket.visit, "attempt": ticket.attempt}
+        yield Event(STEP_STARTED, run.run_id, {**about, **where})
+
+
+def started(run_id: UUID, workflow: str, trigger: str, steps: Iterable[str], source: UUID | None) -> Iterator[Event]:
+    """What a committed start means, as events."""
+    about: JSONObject = {"workflow": workflow, "trigger": trigger, "status": str(RunStatus.PENDING)}
+    if source is None:
+        yield Event(RUN_CREATED, run_id, about)
+    else:
+        yield Event(RUN_REPLAYED, run_id, {**about, "replayed_from": str(source)})
+    for step in steps:
+        yield Event(RUN_DISPATCHED, run_id, {**about, "step": step, "attempt": 1})

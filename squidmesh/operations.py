@@ -1,0 +1,378 @@
+"""What clients can ask for, as flows: written once, run by ``SquidMesh`` and ``AsyncSquidMesh`` alike.
+
+Every operation that changes a run is the same three moves: lock it, ask the planner, save the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from squidmesh.errors import (
+    ConfigurationError,
+    IllegalMove,
+    InvalidOption,
+    InvalidPayload,
+    InvalidRunId,
+    RunNotFound,
+    UnsafeReplay,
+)
+from squidmesh.planner.history import context_of, history_of
+from squidmesh.planner.plan import LockedRun
+from squidmesh.planner.planner import plan_cancel, plan_start, plan_watch
+from squidmesh.planner.progress import Progress
+from squidmesh.records import Run
+from squidmesh.retry import LONGEST_DELAY, seconds_of
+from squidmesh.states import AttemptStatus, RunStatus
+from squidmesh.store import runs as store
+from squidmesh.store.codec import Unencodable, encode
+from squidmesh.store.jobs import lock_jobs
+from squidmesh.store.saving import save_plans
+from squidmesh.store.statements import Batch, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from squidmesh.planner.graph import Graph
+    from squidmesh.planner.plan import Plan, StartPlan
+    from squidmesh.records import JSON, JSONObject
+    from squidmesh.registry import Registry
+    from squidmesh.retry import Seconds
+    from squidmesh.store.runs import NewRuns, RunFilter
+    from squidmesh.store.statements import Flow
+    from squidmesh.workflow import Workflow
+
+FIRST_SEQ: Final = 1
+START_BATCH: Final = 2000
+"""Runs that are started by one statement."""
+
+MOST_LISTED: Final = 1000
+TERMINAL: Final = tuple(status for status in RunStatus if status.terminal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A start that was checked: everything that can be wrong with the request has been looked at.
+
+    Args:
+        graph: The graph that the runs will run on.
+        runs: What is to be stored.
+        payloads: The payloads as stored, one a run.
+    """
+
+    graph: Graph
+    runs: NewRuns
+    payloads: Sequence[JSONObject]
+
+
+class Operations:
+    """The flows of a client.
+
+    Args:
+        registry: The workflows of this process.
+        channel: Where workers listen.
+        new_id: Makes run ids.
+        now: The instant that defaults of payloads are resolved with.
+    """
+
+    def __init__(
+        self, registry: Registry, channel: str, new_id: Callable[[], UUID], now: Callable[[], datetime]
+    ) -> None:
+        self.registry = registry
+        self.channel = channel
+        self._new_id = new_id
+        self._now = now
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        workflow: Workflow | str,
+        payloads: Iterable[object],
+        *,
+        trigger: str | None,
+        run_at: datetime | None,
+        delay: Seconds | None,
+    ) -> Start:
+        """Check a request to start runs. Nothing is stored yet.
+
+        Raises:
+            WorkflowNotFound: The workflow is not registered.
+            TriggerNotFound: It has no such trigger.
+            InvalidPayload: A payload does not meet the trigger's contract.
+            InvalidOption: ``run_at`` or ``delay`` cannot be used.
+        """
+        found = self.registry.workflow(workflow)
+        definition = found.check()
+        name = trigger if trigger is not None else definition.triggers[0].name
+        contract, now = found.contract(name), self._now()
+        resolved = [contract.resolve(payload, now, workflow=found.name) for payload in payloads]
+        texts = [_payload_text(found.name, payload) for payload in resolved]
+        runs = store.NewRuns(
+            ids=[self._new_id() for _ in texts],
+            payloads=texts,
+            workflow=found.name,
+            fingerprint=definition.fingerprint,
+            trigger=name,
+            plan=self._start_plan(found),
+            seq=FIRST_SEQ,
+            run_at=_checked_instant("run_at", run_at),
+            delay=_checked_delay(delay, run_at),
+        )
+        return Start(graph=self.registry.live_graph(found), runs=runs, payloads=resolved)
+
+    def _start_plan(self, workflow: Workflow) -> StartPlan:
+        definition = workflow.check()
+        blank = LockedRun(
+            id=UUID(int=0),
+            workflow=workflow.name,
+            trigger="",
+            fingerprint=definition.fingerprint,
+            status=RunStatus.PENDING,
+            attention=None,
+            seq=FIRST_SEQ,
+            progress=Progress(),
+            error=None,
+        )
+        return plan_start(self.registry.live_graph(workflow), blank)
+
+    def start(self, start: Start, *, always_notify: bool) -> Flow[list[Run]]:
+        """Store prepared runs; the result is the runs."""
+        created, ids = None, start.runs.ids
+        for first in range(0, len(ids), START_BATCH):
+            part = replace(
+                start.runs,
+                ids=ids[first : first + START_BATCH],
+                payloads=start.runs.payloads[first : first + START_BATCH],
+            )
+            statement = store.start_runs(part, self.channel, always_notify=always_notify)
+            created = yield from ask(statement, last=first + START_BATCH >= len(ids))
+        steps = tuple(sorted(job.step for job in start.runs.plan.jobs))
+        return [
+            _new_run(start, run_id, payload, steps, created)
+            for run_id, payload in zip(ids, start.payloads, strict=True)
+            if created is not None
+        ]
+
+    def register(self, graph: Graph) -> Flow[None]:
+        """Store a graph, so that workers with other code can read it."""
+        definition = graph.definition
+        yield from ask(
+            store.register_definition(definition.fingerprint, definition.workflow, definition.to_json()), last=True
+        )
+
+    # -- read ----------------------------------------------------------------------------------------------------
+
+    def inspect(self, run_id: UUID, *, history: bool, after_seq: int, limit: int) -> Flow[Run]:
+        """A run with its context, and a page of its history if asked for."""
+        found, outputs = yield Batch((store.read_run(run_id), store.read_outputs(run_id)))
+        if found is None:
+            raise RunNotFound(run_id)
+        run: Run = replace(found, context=context_of(outputs))
+        if not history:
+            return run
+        graph = yield from self._graph(run.fingerprint)
+        attempts, states = yield Batch(
+            (store.read_history(run_id, after_seq, limit + 1), store.read_step_states(run_id))
+        )
+        next_seq = attempts[limit - 1].seq if len(attempts) > limit else None
+        below = None if next_seq is None else next_seq + 1
+        audits = yield from ask(store.read_audits(run_id, after_seq, below), last=True)
+        page = history_of(
+            graph,
+            run.payload,
+            outputs=outputs,
+            states=states,
+            attempts=attempts[:limit],
+            audits=audits,
+            next_seq=next_seq,
+        )
+        shown: Run = replace(run, history=page)
+        return shown
+
+    def list_runs(self, wanted: RunFilter) -> Flow[list[Run]]:
+        """Runs, newest first."""
+        return (yield from ask(store.list_runs(wanted), last=True))
+
+    def read(self, run_id: UUID) -> Flow[Run]:
+        """A run without context and history."""
+        run = yield from ask(store.read_run(run_id), last=True)
+        if run is None:
+            raise RunNotFound(run_id)
+        return run
+
+    # -- change --------------------------------------------------------------------------------------------------
+
+    def cancel(self, run_id: UUID, *, actor: JSON, comment: str | None) -> Flow[tuple[Run, Plan | None]]:
+        """Cancel a run."""
+        _check_actor(actor, comment)
+        run, graph = yield from self._lock(run_id)
+        jobs = yield from ask(lock_jobs([run_id]))
+        plan = plan_cancel(graph, run, {job.slot: job for job in jobs}, actor=actor, comment=comment)
+        return (yield from self._save_and_read(run_id, plan))
+
+    def watch(self, run_id: UUID) -> Flow[tuple[Run, Plan | None]]:
+        """Ask for a notification of a run's end."""
+        run, graph = yield from self._lock(run_id)
+        return (yield from self._save_and_read(run_id, plan_watch(graph, run)))
+
+    def prepare_replay(self, run_id: UUID, *, allow_irreversible: bool) -> Flow[Start]:
+        """Check a request to replay a run: on today's graph, with the payload it was started with.
+
+        Raises:
+            RunNotFound: There is no such run.
+            IllegalMove: It has not ended.
+            UnsafeReplay: It has completed irreversible steps.
+            WorkflowNotFound: Its workflow is not registered here.
+        """
+        run, states = yield Batch((store.read_run(run_id), store.read_step_states(run_id)))
+        if run is None:
+            raise RunNotFound(run_id)
+        if not run.status.terminal:
+            raise IllegalMove(run_id, run.status, "replay", TERMINAL)
+        source = yield from self._graph(run.fingerprint)
+        done = [state.step for state in states if state.ended is AttemptStatus.COMPLETED]
+        unsafe = [step for step in done if source.steps[step].irreversible]
+        if unsafe and allow_irreversible is not True:
+            raise UnsafeReplay(run_id, unsafe)
+        workflow = self.registry.workflow(run.workflow)
+        new = store.NewRuns(
+            ids=[self._new_id()],
+            payloads=[encode(run.payload, what="payload").text],
+            workflow=workflow.name,
+            fingerprint=workflow.check().fingerprint,
+            trigger=run.trigger,
+            plan=self._start_plan(workflow),
+            seq=FIRST_SEQ,
+            replayed_from=run_id,
+        )
+        return Start(graph=self.registry.live_graph(workflow), runs=new, payloads=[run.payload])
+
+    def _save_and_read(self, run_id: UUID, plan: Plan | None) -> Flow[tuple[Run, Plan | None]]:
+        statements = save_plans([plan], self.channel) if plan is not None else []
+        *_, run = yield Batch((*statements, store.read_run(run_id)), last=True)
+        if run is None:
+            raise RunNotFound(run_id)
+        return run, plan
+
+    def _lock(self, run_id: UUID) -> Flow[tuple[LockedRun, Graph]]:
+        run = yield from ask(store.lock_run(run_id))
+        if run is None:
+            raise RunNotFound(run_id)
+        graph = yield from self._graph(run.fingerprint)
+        return run, graph
+
+    def _graph(self, fingerprint: str) -> Flow[Graph]:
+        """A graph by fingerprint, read from the database if this process has not met it."""
+        if self.registry.missing([fingerprint]):
+            self.registry.learn((yield from ask(store.read_definitions([fingerprint]))))
+        graph = self.registry.graph(fingerprint)
+        if graph is None:
+            raise ConfigurationError(f"graph {fingerprint} was stored by a newer squidmesh; upgrade this process")
+        return graph
+
+
+def run_id_of(value: UUID | str) -> UUID:
+    """A run id, also from its text.
+
+    Raises:
+        InvalidRunId: It is not one.
+    """
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidRunId(value) from None
+
+
+def run_filter(
+    *,
+    workflow: Workflow | str | None,
+    status: RunStatus | str | Sequence[RunStatus | str] | None,
+    trigger: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    before: Run | tuple[datetime, UUID] | None,
+    limit: int,
+) -> RunFilter:
+    """Check the filters of a listing.
+
+    Raises:
+        InvalidOption: One of them cannot be used.
+    """
+    if type(limit) is not int or not 1 <= limit <= MOST_LISTED:
+        raise InvalidOption("limit", f"must be a whole number from 1 to {MOST_LISTED}, not {limit!r}")
+    given = [status] if isinstance(status, str) else status
+    known = {str(value) for value in RunStatus}
+    strange = [str(value) for value in given or () if str(value) not in known]
+    if strange:
+        raise InvalidOption("status", f"{', '.join(strange)}: not a status; there are {', '.join(sorted(known))}")
+    return store.RunFilter(
+        workflow=workflow if workflow is None or isinstance(workflow, str) else workflow.name,
+        trigger=trigger,
+        statuses=None if given is None else tuple(RunStatus(value) for value in given),
+        since=_checked_instant("since", since),
+        until=_checked_instant("until", until),
+        before=(before.created_at, before.id) if isinstance(before, Run) else before,
+        limit=limit,
+    )
+
+
+def _new_run(start: Start, run_id: UUID, payload: JSONObject, steps: tuple[str, ...], created: datetime) -> Run:
+    return Run(
+        id=run_id,
+        workflow=start.runs.workflow,
+        trigger=start.runs.trigger,
+        status=RunStatus.PENDING,
+        attention=None,
+        payload=payload,
+        context={},
+        current_steps=steps,
+        error=None,
+        fingerprint=start.runs.fingerprint,
+        replayed_from=start.runs.replayed_from,
+        created_at=created,
+        finished_at=None,
+    )
+
+
+def _payload_text(workflow: str, payload: JSONObject) -> str:
+    try:
+        return encode(payload, what="payload").text
+    except Unencodable as error:
+        raise InvalidPayload(workflow, invalid_fields={error.path: error.problem}) from error
+
+
+def _checked_instant(option: str, value: datetime | None) -> datetime | None:
+    if value is not None and getattr(value, "tzinfo", None) is None:
+        raise InvalidOption(option, f"must be an aware datetime, such as datetime.now(UTC), not {value!r}")
+    return None if value is None else value.astimezone(UTC)
+
+
+def _checked_delay(delay: object, run_at: datetime | None) -> float:
+    if delay is None:
+        return 0.0
+    if run_at is not None:
+        raise InvalidOption("delay", "give either run_at= or delay=, not both")
+    if isinstance(delay, bool) or not isinstance(delay, int | float | timedelta):
+        raise InvalidOption("delay", f"must be seconds or a timedelta, not {delay!r}")
+    seconds = seconds_of(delay)
+    if not 0 <= seconds <= LONGEST_DELAY:
+        raise InvalidOption(
+            "delay", f"must be from 0 to {LONGEST_DELAY:g} seconds, not {seconds:g}; for later: run_at="
+        )
+    return seconds
+
+
+def _check_actor(actor: JSON, comment: object) -> None:
+    if actor is not None and not (isinstance(actor, str | dict) and actor):
+        raise InvalidOption("actor", "must be a text or an object that says who does it, and not empty")
+    if comment is not None and not (isinstance(comment, str) and comment.strip()):
+        raise InvalidOption("comment", "must be a text that is not empty, or left out")
+    try:
+        encode([actor, comment], what="actor")
+    except Unencodable as error:
+        raise InvalidOption("actor", str(error)) from error

@@ -1,0 +1,221 @@
+"""Reads what an author wrote: each value is checked for its type and range, and a usable one comes back.
+
+A problem is noted, never raised: an author gets all of them at once. What goes on is well typed, so that nothing
+further on has to look at a value twice. Whether names and edges fit together is not asked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from keyword import iskeyword
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
+
+from squidmesh.definition import COMPLETE, DEFAULT_QUEUE, DEFAULT_VISIT_LIMIT, Options, Step
+from squidmesh.retry import LONGEST_DELAY, NEVER, Retry, measured
+from squidmesh.values.misfit import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+LONGEST_NAME: Final = 100
+SCHEDULE_KEY: Final = "schedule"
+"""The context key under which a run that cron started finds its schedule."""
+
+_HIGHEST_PRIORITY: Final = 2**15 - 1
+_MOST_VISITS: Final = 2**31 - 1
+
+_NAME_RULE: Final = f"letters, digits, _ and -, not a digit first, not __ first, at most {LONGEST_NAME} characters"
+
+
+class StepReference:
+    """A declared step, as it is handed to ``after=``, ``sequence`` and ``transition``.
+
+    Args:
+        name: The step's name.
+        workflow: The name of the workflow that it belongs to.
+    """
+
+    def __init__(self, name: str, workflow: str) -> None:
+        self.name = name
+        self.workflow = workflow
+
+    def __repr__(self) -> str:
+        return f"<step {self.name!r} of workflow {self.workflow!r}>"
+
+
+Reference: TypeAlias = StepReference | str
+"""A step: what the declaration returned, or its name (also of a step that is declared later)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads the values of one declaration.
+
+    Args:
+        workflow: The workflow's name.
+        where: The declaration, as problems begin: "step 'load'".
+        problems: Where problems are noted.
+    """
+
+    workflow: str
+    where: str
+    problems: list[str]
+
+    def note(self, problem: str) -> None:
+        """Note a problem of this declaration."""
+        self.problems.append(f"{self.where}: {problem}")
+
+    def name(self, value: object, what: str = "its name") -> str:
+        """A name that the author gives to something; its text even if it cannot be one."""
+        if not isinstance(value, str):
+            self.note(f"{what} must be text, not {quote(value)}")
+            return quote(value)
+        problem = name_problem(value)
+        if problem:
+            self.note(f"{what} {quote(value)} {problem}")
+        return plain_text(value)
+
+    def key(self, value: object) -> str | None:
+        """A key of the context, or None if none is given."""
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value.isidentifier() or iskeyword(value) or len(value) > LONGEST_NAME:
+            self.note(
+                f"output={quote(value)} must be one key that a parameter can have as its name: "
+                f"a Python identifier of at most {LONGEST_NAME} characters, as text"
+            )
+            return None
+        if value == SCHEDULE_KEY or value.startswith("__"):
+            self.note(f"output={quote(value)} is reserved; choose another key")
+        return plain_text(value)
+
+    def flag(self, option: str, value: object) -> bool:
+        """True or False."""
+        if not isinstance(value, bool):
+            self.note(f"{option}={quote(value)} must be True or False")
+        return value is True
+
+    def whole(self, option: str, value: object, *, least: int, most: int) -> int:
+        """A whole number within limits."""
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return value
+        self.note(f"{option}={quote(value)} must be a whole number from {least} to {most}")
+        return least
+
+    def text(self, option: str, value: object, default: str = "") -> str:
+        """Text that is not empty and can be stored."""
+        if not isinstance(value, str) or not value.strip():
+            self.note(f"{option}={quote(value)} must be text, and not empty")
+            return default
+        if not is_storable(value):
+            self.note(f"{option} contains a NUL or half a surrogate pair, which Postgres cannot store; leave it out")
+        return plain_text(value)
+
+    def choice(self, option: str, value: object, allowed: Collection[str]) -> str | None:
+        """One of a few words."""
+        if isinstance(value, str) and value in allowed:
+            return plain_text(value)
+        self.note(f"{option}={quote(value)} must be one of: {', '.join(map(repr, allowed))}")
+        return None
+
+    def duration(self, option: str, value: object) -> float:
+        """A positive duration, in seconds."""
+        seconds = measured(value)
+        if 0 < seconds <= LONGEST_DELAY:
+            return seconds
+        self.note(
+            f"{option}={quote(value)} must be a positive number of seconds or timedelta, "
+            f"at most {LONGEST_DELAY / 86400:g} days"
+        )
+        return 1.0
+
+    def retry(self, value: object) -> Retry:
+        """A retry policy; the default one for None."""
+        if value is None:
+            return NEVER
+        if not isinstance(value, Retry):
+            self.note(f"retry={quote(value)} must be a Retry, such as Retry(max_attempts=3)")
+            return NEVER
+        found = value.problems()
+        for problem in found:
+            self.note(problem)
+        return NEVER if found else value
+
+    def reference(self, option: str, value: object) -> str | None:
+        """The name of the step that was meant; None, with a problem noted, if it cannot be one."""
+        if isinstance(value, StepReference):
+            if value.workflow != self.workflow:
+                self.note(
+                    f"{option} names {value}; declare the function here as well, with this workflow's step(), "
+                    "and use what that returns"
+                )
+                return None
+            return value.name
+        if isinstance(value, str):
+            return plain_text(value)
+        self.note(f"{option}={quote(value)} is not a step; use what step(), wait() or log() returned, or a step's name")
+        return None
+
+    def references(self, option: str, value: object) -> tuple[str, ...]:
+        """The names of the steps in a list; repeats collapse, None is none."""
+        if value is None:
+            return ()
+        if isinstance(value, str | StepReference) or not isinstance(value, Iterable):
+            self.note(f"{option}={quote(value)} must be a list of steps: {option}=[...]")
+            return ()
+        names = [self.reference(option, item) for item in cast("Iterable[object]", value)]
+        if not names:
+            self.note(f"{option}=[] waits for nothing; leave it out, or list the steps to wait for")
+        if COMPLETE in names:
+            self.note(f"{option} lists COMPLETE, which is the end of a path, not a step")
+        return tuple(dict.fromkeys(name for name in names if name is not None and name != COMPLETE))
+
+
+class Given(NamedTuple):
+    """The options of a step as the author gave them, not read yet."""
+
+    output: object = None
+    after: object = None
+    start: object = False
+    retry: object = None
+    queue: object = DEFAULT_QUEUE
+    priority: object = 0
+    irreversible: object = False
+    visit_limit: object = DEFAULT_VISIT_LIMIT
+
+    def read(self, reader: Reader, name: str) -> Step:
+        """The step that they make."""
+        options = Options(
+            retry=reader.retry(self.retry),
+            queue=reader.text("queue", self.queue, DEFAULT_QUEUE),
+            priority=reader.whole("priority", self.priority, least=-_HIGHEST_PRIORITY, most=_HIGHEST_PRIORITY),
+        )
+        return Step(
+            name=name,
+            output=reader.key(self.output),
+            after=reader.references("after", self.after),
+            start=reader.flag("start", self.start),
+            irreversible=reader.flag("irreversible", self.irreversible),
+            visit_limit=reader.whole("visit_limit", self.visit_limit, least=1, most=_MOST_VISITS),
+            options=options,
+        )
+
+
+def name_problem(value: str) -> str | None:
+    """What is wrong with a name, or None."""
+    if value.startswith("__"):
+        return "is reserved: names that begin with __ belong to squidmesh"
+    if len(value) > LONGEST_NAME or not value.replace("-", "_").isidentifier():
+        return f"cannot be used; a name has {_NAME_RULE}"
+    return None
+
+
+def plain_text(text: str) -> str:
+    """The text itself of a member of a StrEnum, which database drivers write in their own way."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def is_storable(text: str) -> bool:
+    """Whether Postgres can store the text: neither a NUL nor half a surrogate pair in it."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

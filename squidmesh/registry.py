@@ -1,0 +1,88 @@
+"""The workflows that this process knows: live code by name, and graphs by fingerprint.
+
+A run finishes on the graph it started with. For the graphs of live code that is the live definition; for older ones it
+is the stored definition, with the options of live code laid over it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from squidmesh.definition import FORMAT, Definition, Step, StepKind
+from squidmesh.errors import ConfigurationError, WorkflowNotFound
+from squidmesh.planner.graph import Graph
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from squidmesh.functions import StepFunction
+    from squidmesh.records import Job, JSONObject
+    from squidmesh.workflow import Workflow
+
+
+class Registry:
+    """What this process knows of workflows.
+
+    Args:
+        workflows: The live ones; they are checked and frozen.
+
+    Raises:
+        DefinitionError: One of them is declared wrongly.
+        ConfigurationError: Two of them have the same name.
+    """
+
+    def __init__(self, workflows: Iterable[Workflow]) -> None:
+        self.workflows: dict[str, Workflow] = {}
+        self._graphs: dict[str, Graph] = {}
+        for workflow in workflows:
+            if self.workflows.setdefault(workflow.name, workflow) is not workflow:
+                raise ConfigurationError(f"two workflows are named {workflow.name!r}; names are unique in an app")
+            definition = workflow.check()
+            self._graphs[definition.fingerprint] = Graph(definition)
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """``workflow/step`` of each step that there is a function for."""
+        return tuple(f"{name}/{step}" for name, workflow in self.workflows.items() for step in workflow.functions)
+
+    def workflow(self, wanted: Workflow | str) -> Workflow:
+        """A live workflow by name, or itself.
+
+        Raises:
+            WorkflowNotFound: It is not registered.
+        """
+        name = wanted if isinstance(wanted, str) else wanted.name
+        found = self.workflows.get(name)
+        if found is None or not (isinstance(wanted, str) or found is wanted):
+            raise WorkflowNotFound(name, tuple(self.workflows))
+        return found
+
+    def live_graph(self, workflow: Workflow) -> Graph:
+        """The graph of live code."""
+        return self._graphs[workflow.check().fingerprint]
+
+    def graph(self, fingerprint: str) -> Graph | None:
+        """A graph by fingerprint, or None if it was not read from the database yet."""
+        return self._graphs.get(fingerprint)
+
+    def missing(self, fingerprints: Iterable[str]) -> list[str]:
+        """Those fingerprints whose graph has to be read."""
+        return sorted({fingerprint for fingerprint in fingerprints if fingerprint not in self._graphs})
+
+    def learn(self, stored: Mapping[str, JSONObject]) -> None:
+        """Take in stored definitions, by fingerprint; those in a format newer than this code knows are left out."""
+        for fingerprint, definition in stored.items():
+            if definition["format"] <= FORMAT:
+                old = Definition.from_json(definition)
+                live = self.workflows.get(old.workflow)
+                self._graphs[fingerprint] = Graph(old.with_options_of(live.check()) if live else old)
+
+    def function(self, workflow: str, step: str) -> StepFunction[..., object] | None:
+        """The function of a step in live code, or None."""
+        live = self.workflows.get(workflow)
+        return live.functions.get(step) if live else None
+
+
+def strange_graph(workflow: str, job: Job) -> Graph:
+    """A stand-in for a graph that this code cannot read: enough to park the job for a worker that can."""
+    return Graph(Definition(workflow, (Step(name=job.step, kind=StepKind.FUNCTION),), ()))

@@ -1,0 +1,181 @@
+"""Running one step's body, and turning whatever it did into a happening. The edge of user code: nothing escapes."""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import logging
+import random
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from squidmesh.context import Outcome
+from squidmesh.definition import StepKind
+from squidmesh.errors import Defer, InvalidOutput, StepError
+from squidmesh.logs import current_step
+from squidmesh.planner.outcome import Completed, Deferred, Failed, Happening, Output, Unknown
+from squidmesh.retry import LONGEST_DELAY
+from squidmesh.store.codec import Unencodable, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from squidmesh.context import Context
+    from squidmesh.definition import Step
+    from squidmesh.functions import StepFunction
+    from squidmesh.records import JSON, JSONObject
+    from squidmesh.retry import Retry
+    from squidmesh.worker.ticket import Ticket
+
+LONGEST_TEXT: Final = 4000
+"""Characters of a stored message or traceback: an error is evidence, not a dump."""
+
+FRAMES: Final = 8
+
+logger = logging.getLogger("squidmesh.steps")
+
+
+def run(ticket: Ticket) -> Happening:
+    """Run a sync step, or write a log step's message, in this thread."""
+    try:
+        # A fresh context for each step: what one sets, another does not see.
+        return contextvars.copy_context().run(_run, ticket)
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit included
+        return failure(error, ticket)
+
+
+async def run_async(ticket: Ticket) -> Happening:
+    """Run an async step in this task, whose context is its own."""
+    try:
+        function = ticket.function
+        assert function is not None, "only function steps are async"  # noqa: S101
+        context, state = _given(ticket, function)
+        current_step.set(context)
+        awaitable = cast("Awaitable[object]", function.call(**function.bind(state, context)))
+        return completion(await awaitable, ticket.step)
+    except BaseException as error:  # noqa: BLE001 - as above; a cancelled task is one whose worker stops
+        return failure(error, ticket)
+
+
+def _run(ticket: Ticket) -> Happening:
+    step, function = ticket.step, ticket.function
+    if step is not None and step.kind is StepKind.LOG:
+        level = logging.getLevelNamesMapping()[str(step.settings["level"]).upper()]
+        logger.log(level, "%s", step.settings["message"], extra=_log_fields(ticket))
+        return Completed()
+    if function is None:
+        return Unknown()
+    context, state = _given(ticket, function)
+    current_step.set(context)
+    return completion(function.call(**function.bind(state, context)), step)
+
+
+def _given(ticket: Ticket, function: StepFunction[..., object]) -> tuple[Context, JSONObject]:
+    """What a body gets, in objects of its own: a body that changes its input must not change that of other steps."""
+    context, state = ticket.context(), ticket.state
+    if function.takes_all or function.context_parameter is not None:
+        state = _own(state)
+        return replace(context, state=state, payload=_own(context.payload)), state
+    return context, {p.name: _own(state[p.name]) for p in function.takes if p.name in state}
+
+
+def _own(value: JSON) -> JSON:
+    if type(value) is dict:
+        return {key: _own(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_own(item) for item in value]
+    return value
+
+
+def _log_fields(ticket: Ticket) -> dict[str, object]:
+    run = ticket.run
+    return {"run_id": run.run_id, "workflow": run.workflow, "step": ticket.step_name, "attempt": ticket.attempt}
+
+
+def completion(returned: object, step: Step | None) -> Completed:
+    """What a body's return value means.
+
+    Raises:
+        InvalidOutput: It cannot be stored.
+    """
+    outcome = Outcome.OK
+    if isinstance(returned, Outcome):
+        outcome, returned = returned.name, returned.output
+    key = step.output if step is not None else None
+    if returned is None and key is None:
+        return Completed(None, outcome)
+    if key is not None:
+        returned = {key: returned}
+    elif dataclasses.is_dataclass(returned) and not isinstance(returned, type):
+        returned = {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
+    elif not isinstance(returned, Mapping):
+        raise InvalidOutput(
+            f"the step returned {type(returned).__name__}, which has no keys to merge; "
+            'return a mapping or a dataclass, or declare output="some_key" for it',
+            retryable=False,
+        )
+    try:
+        encoded = encode(returned, what="result")
+    except Unencodable as error:
+        raise InvalidOutput(str(error), details={"path": error.path}, retryable=False) from error
+    return Completed(Output(encoded.text, encoded.value), outcome)
+
+
+def failure(error: BaseException, ticket: Ticket) -> Happening:
+    """What an exception that left a body means."""
+    if isinstance(error, Defer):
+        return Deferred(min(max(error.delay, 0.0), LONGEST_DELAY), error.reason)
+    retry_after = error.retry_after if isinstance(error, StepError) else None
+    if retry_after is not None:
+        retry_after = min(max(retry_after, 0.0), LONGEST_DELAY)
+    retryable = _retryable(error, ticket.function.retry if ticket.function else None)
+    return Failed(describe(error, retryable=retryable), retryable, retry_after, random.random())  # noqa: S311
+
+
+def _retryable(error: BaseException, policy: Retry | None) -> bool:
+    if isinstance(error, StepError) and error.retryable is not None:
+        return error.retryable
+    # SystemExit and its like are judged as any exception: a step must not take the worker's thread down.
+    judged = error if isinstance(error, Exception) else RuntimeError(repr(error))
+    return policy is None or policy.covers(judged)
+
+
+def describe(error: BaseException, *, retryable: bool) -> JSONObject:
+    """An exception as it is stored: type, message, details, whether it may be retried, a shortened traceback."""
+    found: JSONObject = {
+        "type": type(error).__name__,
+        "message": storable(str(error)) or type(error).__name__,
+        "retryable": retryable,
+    }
+    if isinstance(error, StepError):
+        if error.details:
+            found["details"] = _storable_details(error.details)
+    else:
+        found["traceback"] = storable(_shortened(error))
+    return found
+
+
+def _shortened(error: BaseException) -> str:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__][-FRAMES:]
+    return "".join(traceback.format_list(frames))
+
+
+def _storable_details(details: JSONObject) -> Any:
+    try:
+        return encode(details, what="details", limit=16 * LONGEST_TEXT).value
+    except Unencodable:
+        return {"text": storable(repr(details))}
+
+
+def storable(text: str) -> str:
+    """Text that Postgres takes: no NUL, no half of a surrogate pair, not too long."""
+    clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    return clean if len(clean) <= LONGEST_TEXT else clean[: LONGEST_TEXT - 1] + "…"
+
+
+def note_time(ticket: Ticket, happening: Happening, started: float, monotonic: Callable[[], float]) -> Ticket:
+    """Write down what happened and when."""
+    ticket.started, ticket.finished, ticket.happening = started, monotonic(), happening
+    return ticket

@@ -1,0 +1,164 @@
+"""The caretaker: a thread that renews the worker's lease, tells its steps to stop, and rescues what the dead left.
+
+It has a connection of its own and runs no user code, so that no step, however long, and no turn, however large, costs
+the worker its lease. But it renews only while the engine's loop is alive: a worker that heartbeats and does nothing is
+worse than a dead one.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from squidmesh.events import WORKER_DECLARED_DEAD, Event, events_of
+from squidmesh.store.database import CommitUnknown, drive
+from squidmesh.store.jobs import list_flagged
+from squidmesh.store.statements import Batch
+from squidmesh.store.workers import (
+    LateWorker,
+    declare_dead,
+    list_late_workers,
+    register_worker,
+    remove_worker,
+    renew_worker,
+)
+from squidmesh.worker.engine import Call
+from squidmesh.worker.rescue import Lookout, list_rescuable, rescue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from squidmesh.store.statements import Flow, Statement
+    from squidmesh.store.workers import WorkerRecord
+    from squidmesh.worker.engine import Engine
+
+logger = logging.getLogger("squidmesh.caretaker")
+
+
+class Caretaker:
+    """Keeps a worker alive in the eyes of others, and looks after the others.
+
+    Args:
+        record: The worker as it announces itself.
+        rename: Makes the record it goes on with after it was declared dead.
+        engine: The worker's engine.
+        connect: Opens a connection in autocommit mode.
+    """
+
+    def __init__(
+        self,
+        record: WorkerRecord,
+        rename: Callable[[], WorkerRecord],
+        engine: Engine,
+        connect: Callable[[], psycopg.Connection[Any]],
+    ) -> None:
+        self.record = record
+        self._rename = rename
+        self._engine = engine
+        self._settings = engine.settings
+        self._connect = connect
+        self._connection: psycopg.Connection[Any] | None = None
+        self._lookout = Lookout(between=self._settings.beat)
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="squidmesh-caretaker", daemon=True)
+
+    def start(self) -> None:
+        """Announce the worker, then keep on in the background.
+
+        Raises:
+            psycopg.Error: It cannot be announced.
+        """
+        self._ask(register_worker(self.record, self._settings.lease))
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at once, instead of at the next beat: a step is to be told to stop."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Stop, and take the worker's row away: it has nothing in hand any more."""
+        self._stopping.set()
+        self._woken.set()
+        self._thread.join()
+        try:
+            self._ask(remove_worker(self.record.id))
+        except (psycopg.Error, CommitUnknown) as error:
+            logger.warning("could not take the worker's row away (%s); others will, when its lease is past", error)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            # Jittered, so that a fleet that was started together does not beat together.
+            woken = self._woken.wait(self._settings.beat * random.uniform(0.8, 1.0))  # noqa: S311
+            self._woken.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                self._beat()
+            except (psycopg.Error, CommitUnknown) as error:
+                logger.warning("a heartbeat failed (%s); trying again", error)
+                self._forget_broken_connection()
+            if not woken:
+                self._engine.inbox.put(Call.BEAT)
+
+    def _beat(self) -> None:
+        if not self._engine.is_alive(self._settings.lease):
+            logger.error("the engine of worker %s hangs; its lease is not renewed", self.record.id)
+            return
+        worker = self.record.id
+        alive, flagged, late = self._ask(_beat_flow(worker, self._settings.lease))
+        if not alive:
+            self._be_reborn()
+            return
+        for run_id, slot, claim in flagged:
+            ticket = self._engine.desk.tickets.get((run_id, slot))
+            if ticket is not None and ticket.claim == claim:
+                self._engine.tell_to_stop(ticket)
+        for dead in self._lookout.judge(late, self._engine.monotonic()):
+            self._rescue(dead)
+
+    def _be_reborn(self) -> None:
+        self.record = self._rename()
+        self._ask(register_worker(self.record, self._settings.lease))
+        self._engine.inbox.put(self.record.id)
+
+    def _rescue(self, dead: LateWorker) -> None:
+        """Declare a worker dead, give back what it had, and take its row away once nothing is left."""
+        if not dead.dead and not self._ask(declare_dead(dead.id, dead.beats)):
+            return
+        if not dead.dead:
+            logger.error("worker %s on %s (pid %s) is dead: %.0f s late", dead.id, dead.host, dead.pid, dead.late)
+            about = {"worker": str(dead.id), "host": dead.host, "pid": dead.pid}
+            self._engine.bus.emit([Event(WORKER_DECLARED_DEAD, None, about, {"late": dead.late})])
+        while jobs := self._ask(list_rescuable(dead.id)):
+            plans = self._ask(rescue(self._engine.registry, dead, jobs, self._engine.channel))
+            if not plans:
+                return  # somebody holds their runs; the next beat tries again
+            for plan in plans:
+                self._engine.bus.emit(events_of(plan))
+            self._engine.inbox.put(Call.WORK)
+        self._ask(remove_worker(dead.id))
+
+    def _ask(self, operation: Flow[Any] | Statement[Any]) -> Any:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        return drive(self._connection, operation, self._engine.schema)
+
+    def _forget_broken_connection(self) -> None:
+        if self._connection is not None and self._connection.broken:
+            self._connection.close()
+            self._connection = None
+
+
+def _beat_flow(worker: UUID, lease: float) -> Flow[tuple[bool, list[tuple[UUID, int, int]], list[LateWorker]]]:
+    alive, flagged, late = yield Batch(
+        (renew_worker(worker, lease), list_flagged(worker), list_late_workers(worker)), last=True
+    )
+    return alive, flagged, late

@@ -1,0 +1,83 @@
+"""What a worker remembers of the runs it has jobs of, so that a chain's next step needs no reading.
+
+The context is the fold of outputs in order. It is remembered with the place in the history up to which it goes; when
+the locked run has moved on since (another worker saved something), it is read again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from squidmesh.planner.outcome import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from uuid import UUID
+
+    from squidmesh.planner.plan import Plan
+    from squidmesh.records import JSONObject
+    from squidmesh.store.jobs import Material
+
+
+class CarriedRun:
+    """What a worker remembers of one run.
+
+    Args:
+        material: What was read of it.
+    """
+
+    __slots__ = ("_added", "_outputs", "fingerprint", "payload", "run_id", "status", "trigger", "upto", "workflow")
+
+    def __init__(self, material: Material) -> None:
+        self.run_id: UUID = material.run_id
+        self.workflow = material.workflow
+        self.trigger = material.trigger
+        self.fingerprint = material.fingerprint
+        self.status = material.status
+        self.payload: JSONObject = material.payload
+        self.upto = 0
+        self._outputs: JSONObject = {}
+        self._added: list[JSONObject] = []
+
+    def take(self, material: Material, saw: int) -> None:
+        """Remember the context as it was at ``saw``, from what was read."""
+        self._outputs, self._added = fold(material.outputs, saw), []
+        self.upto, self.status = saw, material.status
+
+    def follow(self, plan: Plan) -> None:
+        """Go on with a plan that this worker saved, if the context was up to date until then."""
+        if self.upto == plan.run.seq:
+            self._added += [attempt.output.value for attempt in plan.attempts if attempt.output is not None]
+            self.upto = plan.seq
+
+    def outputs(self) -> JSONObject:
+        """What steps returned up to now, in one."""
+        if self._added:
+            # A new object: tickets hold the old one.
+            merged = dict(self._outputs)
+            for output in self._added:
+                merged.update(output)
+            self._outputs, self._added = merged, []
+        return self._outputs
+
+    def snapshot(self, plan: Plan) -> Output:
+        """What steps returned up to and including a plan that is about to be saved, as one output."""
+        merged = dict(self.outputs())
+        for attempt in plan.attempts:
+            if attempt.output is not None:
+                merged.update(attempt.output.value)
+        return Output(json.dumps(merged, ensure_ascii=False, separators=(",", ":")), merged)
+
+    def state(self) -> JSONObject:
+        """The payload overlaid with what steps returned up to now."""
+        return {**self.payload, **self.outputs()}
+
+
+def fold(outputs: Iterable[tuple[int, JSONObject]], saw: int) -> JSONObject:
+    """The outputs with a ``seq`` below ``saw``, the later over the earlier."""
+    merged: JSONObject = {}
+    for seq, output in outputs:
+        if seq < saw:
+            merged.update(output)
+    return merged

@@ -1,0 +1,215 @@
+"""The desk: what a worker has in hand, in memory. Only the engine's thread touches it.
+
+It knows which tickets are out, what is carried of their runs, and how much more may be claimed. It talks to nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from squidmesh.definition import StepKind
+from squidmesh.planner.outcome import Finding, Happening, Returned
+from squidmesh.records import Lane
+from squidmesh.states import JobState
+from squidmesh.store.jobs import Room
+from squidmesh.worker.carried import CarriedRun, fold
+from squidmesh.worker.ticket import Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from uuid import UUID
+
+    from squidmesh.planner.plan import NextJob, Plan
+    from squidmesh.records import Job
+    from squidmesh.registry import Registry
+    from squidmesh.store.jobs import Material
+    from squidmesh.worker.settings import WorkerSettings
+    from squidmesh.worker.ticket import TicketKey
+
+
+logger = logging.getLogger("squidmesh.engine")
+
+
+class Desk:
+    """What a worker has in hand.
+
+    Args:
+        registry: Knows functions and graphs.
+        settings: How much it may have in hand.
+        monotonic: The clock that durations are measured with.
+    """
+
+    def __init__(self, registry: Registry, settings: WorkerSettings, monotonic: Callable[[], float]) -> None:
+        self.registry = registry
+        self.settings = settings
+        self.monotonic = monotonic
+        self.tickets: dict[TicketKey, Ticket] = {}
+        self.runs: dict[UUID, CarriedRun] = {}
+        self._tickets_of_run: dict[UUID, int] = {}
+        self._in_hand: dict[str, int] = dict.fromkeys(settings.queues, 0)
+        self._suspects = 0
+
+    # -- tickets come and go -------------------------------------------------------------------------------------
+
+    def add(self, ticket: Ticket) -> Ticket:
+        """Take a ticket in hand."""
+        self.remove(self.tickets.get(ticket.key))
+        self.tickets[ticket.key] = ticket
+        self.runs[ticket.run.run_id] = ticket.run
+        self._tickets_of_run[ticket.run.run_id] = self._tickets_of_run.get(ticket.run.run_id, 0) + 1
+        self._in_hand[ticket.queue] = self._in_hand.get(ticket.queue, 0) + 1
+        self._suspects += ticket.lane is Lane.SUSPECT
+        return ticket
+
+    def remove(self, ticket: Ticket | None) -> None:
+        """Let go of a ticket; what is carried of its run goes with its last one (see ``forget_idle_runs``)."""
+        if ticket is None or self.tickets.get(ticket.key) is not ticket:
+            return
+        del self.tickets[ticket.key]
+        self._tickets_of_run[ticket.run.run_id] -= 1
+        self._in_hand[ticket.queue] -= 1
+        self._suspects -= ticket.lane is Lane.SUSPECT
+
+    def has(self, ticket: Ticket) -> bool:
+        """Whether a ticket is still in hand: it was not lost to a rescue, nor replaced."""
+        return self.tickets.get(ticket.key) is ticket
+
+    def forget_idle_runs(self, run_ids: Iterable[UUID]) -> None:
+        """Forget the runs of which no ticket is left."""
+        for run_id in run_ids:
+            if not self._tickets_of_run.get(run_id):
+                self._tickets_of_run.pop(run_id, None)
+                self.runs.pop(run_id, None)
+
+    def drop_everything(self) -> list[Ticket]:
+        """Let go of all: the worker was declared dead."""
+        tickets = list(self.tickets.values())
+        self.tickets.clear()
+        self.runs.clear()
+        self._tickets_of_run.clear()
+        self._in_hand = dict.fromkeys(self._in_hand, 0)
+        self._suspects = 0
+        return tickets
+
+    # -- how much more -------------------------------------------------------------------------------------------
+
+    def rooms(
+        self, average_seconds: Callable[[str], float], settled: Iterable[Ticket], kept: Iterable[NextJob]
+    ) -> list[Room]:
+        """How many jobs of each queue and lane may be claimed, once ``settled`` tickets are gone.
+
+        Args:
+            average_seconds: How long a step of a queue takes; 0 if not known.
+            settled: The tickets whose results are being saved.
+            kept: The successors that stay.
+        """
+        in_hand = dict(self._in_hand)
+        for ticket in settled:
+            in_hand[ticket.queue] -= 1
+        for job in kept:
+            in_hand[job.queue] += 1
+        found: list[Room] = []
+        for queue, concurrency in self.settings.queues.items():
+            free = concurrency - in_hand[queue]
+            ahead = free + self._ahead(concurrency, average_seconds(queue))
+            if ahead > 0:
+                found.append(Room(queue, Lane.AHEAD, ahead))
+            if free > 0:
+                found.append(Room(queue, Lane.ALONE, free))
+                if not self._suspects and not any(room.lane is Lane.SUSPECT for room in found):
+                    found.append(Room(queue, Lane.SUSPECT, 1))
+        return found
+
+    def _ahead(self, concurrency: int, seconds: float) -> int:
+        """How many jobs to claim beyond those that can start at once: as many as a moment's work will use up."""
+        if not seconds:
+            return 0
+        return min(int(self.settings.look_ahead * concurrency / max(seconds, 50e-6)), self.settings.most_ahead)
+
+    # -- from jobs to tickets ------------------------------------------------------------------------------------
+
+    def open(self, jobs: Iterable[Job], materials: Iterable[Material]) -> list[Ticket]:
+        """Tickets for jobs that were claimed, with what was read of their runs."""
+        by_run = {material.run_id: material for material in materials}
+        states: dict[tuple[UUID, int], dict[str, object]] = {}
+        now, found = self.monotonic(), []
+        for job in jobs:
+            material = by_run.get(job.run_id)
+            if material is None:
+                logger.error("job %s of run %s has no run", job.slot, job.run_id)
+                continue
+            run = self.runs.get(job.run_id) or CarriedRun(material)
+            if run.upto < job.saw:
+                run.take(material, job.saw)
+            key = (job.run_id, job.saw)
+            if key not in states:
+                states[key] = {**run.payload, **fold(material.outputs, job.saw)}
+            found.append(self.add(self._ticket(run, job, job.claim, states[key], now)))
+        return found
+
+    def go_on(self, plan: Plan, job: NextJob, material: Material | None, kept_since: float) -> Ticket:
+        """A ticket for a successor that is kept; ``material`` if the run had to be read again."""
+        run = self.runs[plan.run.id]
+        if material is not None:
+            run.take(material, job.saw)
+        return self.add(self._ticket(run, job, job.claim, run.state(), kept_since))
+
+    def _ticket(
+        self, run: CarriedRun, job: Job | NextJob, claim: int, state: dict[str, object], since: float
+    ) -> Ticket:
+        graph = self.registry.graph(run.fingerprint)
+        return Ticket(
+            run=run,
+            slot=job.slot,
+            claim=claim,
+            kind=job.kind,
+            lane=job.lane,
+            queue=job.queue,
+            step=graph.steps[job.step] if graph else None,
+            function=self.registry.function(run.workflow, job.step),
+            step_name=job.step,
+            visit=job.visit,
+            attempt=job.attempt,
+            state=state,
+            kept_since=since,
+        )
+
+    def can_run(self, workflow: str, step: str, fingerprint: str) -> bool:
+        """Whether this worker can do a step: it has the function, or the step needs none."""
+        graph = self.registry.graph(fingerprint)
+        if graph is None:
+            return False
+        return graph.steps[step].kind is not StepKind.FUNCTION or self.registry.function(workflow, step) is not None
+
+    def may_keep(self, plan: Plan, job: NextJob, before: Ticket) -> bool:
+        """Whether the successor of ``before`` may stay here: ready at once, of the same queue, and not for too long."""
+        return (
+            job.state is JobState.READY
+            and job.lane is Lane.AHEAD
+            and job.queue == before.queue
+            and self.monotonic() - before.kept_since < self.settings.keep
+            and self.can_run(plan.run.workflow, job.step, plan.run.fingerprint)
+        )
+
+
+def finding_of(ticket: Ticket, worker: UUID, now: float) -> Finding:
+    """What a finished ticket says, as the planner wants it."""
+    happening: Happening = ticket.happening if ticket.happening is not None else Returned()
+    return Finding(
+        slot=ticket.slot,
+        worker=worker,
+        claim=ticket.claim,
+        happening=happening,
+        started_ago=None if ticket.started is None else max(now - ticket.started, 0.0),
+        finished_ago=0.0 if ticket.started is None else max(now - ticket.finished, 0.0),
+        takes=_differing_takes(ticket),
+    )
+
+
+def _differing_takes(ticket: Ticket) -> tuple[str, ...] | None:
+    """The parameters that the body took, where live code differs from the graph that the run started with."""
+    if ticket.function is None or ticket.step is None or ticket.function.takes is ticket.step.takes:
+        return None
+    taken = tuple(parameter.name for parameter in ticket.function.takes)
+    return taken if set(taken) != {parameter.name for parameter in ticket.step.takes} else None

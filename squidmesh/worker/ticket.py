@@ -1,0 +1,82 @@
+"""A ticket: one job in a worker's hands, from the claim until its result is saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from squidmesh.context import Cancellation, Context
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from squidmesh.definition import Step
+    from squidmesh.functions import StepFunction
+    from squidmesh.planner.outcome import Happening
+    from squidmesh.records import JobKind, JSONObject, Lane
+    from squidmesh.worker.carried import CarriedRun
+
+TicketKey: TypeAlias = "tuple[UUID, int]"
+"""(run, slot)."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One job in a worker's hands.
+
+    Args:
+        run: What the worker carries of its run.
+        slot: Its slot in the run.
+        claim: The claim number under which it was handed out: the fence.
+        kind: What it is for.
+        lane: How it was claimed.
+        queue: The queue it came from.
+        step: The step, of the run's graph with live options; None if the graph cannot be read.
+        function: The step's function in live code; None if there is none, or the step needs none.
+        step_name: The step's name.
+        visit: Number of the visit.
+        attempt: Number of the attempt.
+        state: The payload overlaid with what earlier steps returned, as this visit saw it first. Shared: never changed.
+        kept_since: When the worker began to keep this chain, on its monotonic clock.
+        cancellation: Raised when the run is ending.
+        started: When the body started, on the monotonic clock.
+        finished: When it ended.
+        happening: What happened to it.
+    """
+
+    run: CarriedRun
+    slot: int
+    claim: int
+    kind: JobKind
+    lane: Lane
+    queue: str
+    step: Step | None
+    function: StepFunction[..., object] | None
+    step_name: str
+    visit: int
+    attempt: int
+    state: JSONObject
+    kept_since: float
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    started: float | None = None
+    finished: float = 0.0
+    happening: Happening | None = None
+
+    @property
+    def key(self) -> TicketKey:
+        """(run, slot)."""
+        return self.run.run_id, self.slot
+
+    def context(self) -> Context:
+        """What the step's function is given as ``Context``."""
+        return Context(
+            run_id=self.run.run_id,
+            workflow=self.run.workflow,
+            trigger=self.run.trigger,
+            step=self.step_name,
+            visit=self.visit,
+            attempt=self.attempt,
+            payload=self.run.payload,
+            state=self.state,
+            cancellation=self.cancellation,
+        )

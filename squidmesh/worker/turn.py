@@ -1,0 +1,205 @@
+"""One turn of the engine as a flow: what is asked of the database, and what is decided in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from squidmesh.records import Job, Lane
+from squidmesh.states import JobState
+from squidmesh.store.jobs import (
+    adopt_jobs,
+    claim_jobs,
+    list_claimed,
+    notify_idle,
+    pin_plans,
+    read_claimed,
+    read_jobs,
+    wake_jobs,
+)
+from squidmesh.store.runs import lock_runs
+from squidmesh.store.saving import save_plans
+from squidmesh.store.statements import Batch
+from squidmesh.store.workers import set_idle
+from squidmesh.worker.deciding import decide
+from squidmesh.worker.desk import finding_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from squidmesh.planner.plan import LockedRun, NextJob, Plan
+    from squidmesh.store.jobs import Material, Room
+    from squidmesh.store.statements import Flow, Statement
+    from squidmesh.worker.engine import Engine
+    from squidmesh.worker.ticket import Ticket
+
+
+class Turn:
+    """One turn: the flow, and what came of it.
+
+    Args:
+        engine: Whose turn it is.
+        batch: The results to save, by run.
+        look: Whether to wake sleepers and adopt parked jobs, beside claiming.
+        reconcile: Whether to compare what is in hand with what the database says first.
+        idle: What to tell starts, if anything changed: whether this worker sleeps.
+    """
+
+    def __init__(
+        self, engine: Engine, batch: dict[UUID, list[Ticket]], *, look: bool, reconcile: bool, idle: bool | None
+    ) -> None:
+        self.engine = engine
+        self.desk = engine.desk
+        self.batch = batch
+        self.look = look
+        self.reconcile = reconcile
+        self.idle = idle
+        self.plans: list[Plan] = []
+        self.kept: list[tuple[Plan, NextJob, Ticket]] = []
+        self.held: set[UUID] = set()
+        self.settled: list[Ticket] = []
+        self.claimed: list[Job] = []
+        self.materials: list[Material] = []
+        self.next_due: float | None = None
+
+    def flow(self) -> Flow[None]:
+        """Lock, decide, save, claim: two round trips, or one if there is nothing to save."""
+        if self.batch or self.reconcile:
+            yield from self._lock_and_decide()
+        statements = self._last_statements()
+        found = _by_name(statements, (yield Batch(tuple(statements), last=True)))
+        self.claimed += [*found.get("claim_jobs", ()), *found.get("adopt_jobs", ())]
+        self.materials = found.get("read_claimed", [])
+        _, due = found.get("wake_jobs", (0, None))
+        sleeps = [job.delay for plan in self.plans for job in _all_jobs(plan) if job.state is JobState.SLEEPING]
+        dues = [seconds for seconds in (due, *sleeps) if seconds is not None]
+        self.next_due = min(dues) if dues else None
+
+    # -- lock and decide -----------------------------------------------------------------------------------------
+
+    def _lock_and_decide(self) -> Flow[None]:
+        tickets = [ticket for results in self.batch.values() for ticket in results]
+        statements: list[Statement[Any]] = [pin_plans()]
+        if self.reconcile:
+            statements.append(list_claimed(self.engine.worker))
+        if tickets:
+            statements += [lock_runs(sorted(self.batch)), read_jobs([ticket.key for ticket in tickets])]
+        found = _by_name(statements, (yield Batch(tuple(statements))))
+        if self.reconcile:
+            self._reconcile(found["list_claimed"])
+        if tickets:
+            yield from self._decide(found["lock_runs"], found["read_jobs"])
+
+    def _reconcile(self, listed: list[Job]) -> None:
+        """Adopt what the database says is ours and memory does not have; let go of what it says is not."""
+        ours = {(job.run_id, job.slot): job for job in listed}
+        for ticket in list(self.desk.tickets.values()):
+            job = ours.get(ticket.key)
+            if job is None or job.claim != ticket.claim:
+                ticket.cancellation.raised = True
+                self.settled.append(ticket)
+        known = {ticket.key: ticket.claim for ticket in self.desk.tickets.values()}
+        self.claimed += [job for key, job in ours.items() if known.get(key) != job.claim]
+
+    def _decide(self, runs: list[LockedRun], jobs: list[Job]) -> Flow[None]:
+        locked = {run.id for run in runs}
+        self._sort_out_held(locked, jobs)
+        now = self.engine.monotonic()
+        worker = self.engine.worker
+        findings = {run.id: [finding_of(ticket, worker, now) for ticket in self.batch[run.id]] for run in runs}
+        at_hand = {run.id for run in runs if self._is_current(run)}
+        self.plans = yield from decide(self.engine.registry, runs, jobs, findings, at_hand)
+        for plan in self.plans:
+            self.settled += self.batch[plan.run.id]
+            if plan.snapshot_seq is not None:
+                plan.add_snapshot(self.desk.runs[plan.run.id].snapshot(plan))
+            if not self.engine.stopping:
+                self._keep_one(plan)
+
+    def _is_current(self, run: LockedRun) -> bool:
+        carried = self.desk.runs.get(run.id)
+        return carried is not None and carried.upto == run.seq
+
+    def _sort_out_held(self, locked: set[UUID], jobs: list[Job]) -> None:
+        """What was not locked is held by somebody else, and asked for again; or is not ours any more, and lost."""
+        worker = self.engine.worker
+        fences = {(job.run_id, job.slot): job.claim for job in jobs if job.worker == worker}
+        for run_id, tickets in self.batch.items():
+            if run_id in locked:
+                continue
+            if any(fences.get(ticket.key) == ticket.claim for ticket in tickets):
+                self.held.add(run_id)
+            else:
+                self.settled += tickets
+
+    def _keep_one(self, plan: Plan) -> None:
+        """Keep one successor of what ended, under a new claim number."""
+        before = self.batch[plan.run.id][0]
+        for job in _all_jobs(plan):
+            if self.desk.may_keep(plan, job, before):
+                job.state, job.worker, job.claim = JobState.CLAIMED, self.engine.worker, self.engine.number
+                self.kept.append((plan, job, before))
+                return
+
+    # -- save and claim ------------------------------------------------------------------------------------------
+
+    def _last_statements(self) -> list[Statement[Any]]:
+        engine = self.engine
+        statements: list[Statement[Any]] = [] if self.batch or self.reconcile else [pin_plans()]
+        statements += save_plans(self.plans, engine.channel)
+        if self.idle is not None:
+            statements.append(set_idle(engine.worker, idle=self.idle))
+        rooms = [] if engine.stopping else self._rooms()
+        elsewhere = self._for_others(rooms)
+        if elsewhere:
+            statements.append(notify_idle(engine.channel, elsewhere))
+        if self.look and not engine.stopping:
+            statements.append(wake_jobs(list(engine.settings.queues)))
+            ahead = [room for room in rooms if room.lane is Lane.AHEAD]
+            if ahead:
+                statements.append(adopt_jobs(engine.worker, engine.number, ahead, engine.registry.knows))
+        if rooms:
+            statements.append(claim_jobs(engine.worker, engine.number, rooms))
+        unread = [(plan.run.id, job.saw) for plan, job, _ in self.kept if not self._is_current(plan.run)]
+        unread += [(job.run_id, job.saw) for job in self.claimed]
+        if rooms or unread:
+            statements.append(read_claimed(unread))
+        return statements
+
+    def _rooms(self) -> list[Room]:
+        return self.desk.rooms(self.engine.executor.average_seconds, self.settled, [job for _, job, _ in self.kept])
+
+    def _for_others(self, rooms: list[Room]) -> list[str]:
+        """The queues whose new jobs this worker will not take at once: sleeping workers are told of them."""
+        room = {room.queue: room.limit for room in rooms if room.lane is Lane.AHEAD}
+        found: set[str] = set()
+        for plan in self.plans:
+            for job in _all_jobs(plan):
+                if job.state is JobState.READY:
+                    room[job.queue] = room.get(job.queue, 0) - 1
+                    if room[job.queue] < 0:
+                        found.add(job.queue)
+                elif job.state is JobState.SLEEPING and job.queue not in self.engine.settings.queues:
+                    found.add(job.queue)
+        return sorted(found)
+
+    # -- after the commit ----------------------------------------------------------------------------------------
+
+    def open_tickets(self) -> list[Ticket]:
+        """The tickets of what was handed out; called once memory has followed the plans."""
+        read = {material.run_id: material for material in self.materials}
+        tickets: list[Ticket] = []
+        for plan, job, before in self.kept:
+            carried = self.desk.runs[plan.run.id]
+            material = None if carried.upto == plan.seq else read[plan.run.id]
+            tickets.append(self.desk.go_on(plan, job, material, before.kept_since))
+        return tickets + self.desk.open(self.claimed, self.materials)
+
+
+def _all_jobs(plan: Plan) -> Iterator[NextJob]:
+    yield from plan.moved
+    yield from plan.added
+
+
+def _by_name(statements: list[Statement[Any]], results: list[Any]) -> dict[str, Any]:
+    return {statement.name: result for statement, result in zip(statements, results, strict=True)}

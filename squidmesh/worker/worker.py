@@ -1,0 +1,225 @@
+"""The worker: wires the threads together, and owns the order in which they start and stop.
+
+=================  ==========================================  ====================
+thread             does                                        talks to the database
+=================  ==========================================  ====================
+engine             saves results, claims jobs                  yes, own connection
+executors          run sync steps                              no
+event loop         runs async steps                            no
+caretaker          heartbeat, rescue                           yes, own connection
+listener           hears notifications                         yes, own connection
+events             tells subscribers                           no
+=================  ==========================================  ====================
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+from importlib.metadata import PackageNotFoundError, version
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from squidmesh.clock import SystemClock, new_id
+from squidmesh.errors import WorkerStopped
+from squidmesh.events import WORKER_FAILED, WORKER_STARTED, WORKER_STOPPED, Event
+from squidmesh.store.listener import Listener
+from squidmesh.store.workers import WorkerRecord
+from squidmesh.worker.caretaker import Caretaker
+from squidmesh.worker.engine import Call, Engine
+from squidmesh.worker.eventloop import EventLoopThread
+from squidmesh.worker.executor import Executor
+from squidmesh.worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from uuid import UUID
+
+    import psycopg
+
+    from squidmesh.clock import Clock
+    from squidmesh.events import EventBus
+    from squidmesh.registry import Registry
+    from squidmesh.worker.ticket import Ticket
+
+LISTENER_PATIENCE: Final = 5.0
+"""Seconds to wait for the listener at the start; without it the worker polls."""
+
+logger = logging.getLogger("squidmesh.worker")
+
+
+class Worker:
+    """Runs the steps of workflows. Made by ``SquidMesh.worker()``; a context manager that starts and stops it.
+
+    Args:
+        connect: Opens a connection in autocommit mode.
+        listen: Opens a connection for LISTEN; None to poll only.
+        schema: The schema that squidmesh lives in.
+        channel: Where workers listen.
+        registry: Knows functions and graphs.
+        bus: Where events go.
+        settings: How the worker behaves.
+        clock: What durations are measured with.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], psycopg.Connection[Any]],
+        listen: Callable[[], psycopg.Connection[Any]] | None,
+        schema: str,
+        channel: str,
+        registry: Registry,
+        bus: EventBus,
+        settings: WorkerSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings or WorkerSettings()
+        self.registry = registry
+        self._bus = bus
+        monotonic = (clock or SystemClock()).monotonic
+        inbox: SimpleQueue[Ticket | Call | UUID] = SimpleQueue()
+        self._loop = EventLoopThread(monotonic)
+        self._executor = Executor(self.settings.queues, self._loop, inbox.put, monotonic)
+        record = self._record()
+        self._engine = Engine(
+            worker=record.id,
+            connect=connect,
+            schema=schema,
+            channel=channel,
+            registry=registry,
+            settings=self.settings,
+            executor=self._executor,
+            bus=bus,
+            monotonic=monotonic,
+            inbox=inbox,
+        )
+        self._caretaker = Caretaker(record, self._record, self._engine, connect)
+        self._listener = Listener(listen, channel, self._hear) if listen else None
+        self._engine_thread = threading.Thread(target=self._run_engine, name="squidmesh-engine", daemon=True)
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._stop_lock = threading.Lock()
+        self._started = self._stopped = False
+
+    @property
+    def id(self) -> UUID:
+        """The worker's id: random, new at each start, and when it goes on after it was declared dead."""
+        return self._caretaker.record.id
+
+    def start(self) -> Self:
+        """Start the threads and begin to work. Starting twice is allowed.
+
+        Raises:
+            psycopg.Error: The database cannot be reached.
+        """
+        if not self._started:
+            self._started = True
+            self._caretaker.start()
+            if self._listener is not None:
+                self._listener.start()
+                self._listener.connected.wait(LISTENER_PATIENCE)
+            self._engine_thread.start()
+            about = {"worker": str(self.id), "queues": dict(self.settings.queues), "pid": os.getpid()}
+            self._bus.emit([Event(WORKER_STARTED, None, about)])
+        return self
+
+    def stop(self, grace: float | None = None) -> None:
+        """Stop in good order. Stopping twice, or a worker that was never started, is allowed.
+
+        Args:
+            grace: Seconds that running steps may go on; by default the setting.
+
+        Raises:
+            WorkerStopped: The engine had failed before.
+        """
+        with self._stop_lock:
+            if self._started and not self._stopped:
+                self._stopped = True
+                self._shut_down(self.settings.grace if grace is None else grace)
+        self._raise_failure()
+
+    def cut_off(self) -> None:
+        """End the grace period at once; for the second signal. Only after ``stop`` was called."""
+        self._engine.inbox.put(Call.CUT_OFF)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the worker has ended by itself or was stopped; return whether it has.
+
+        Args:
+            timeout: Seconds to wait at most; None waits for ever.
+
+        Raises:
+            WorkerStopped: Its engine has failed.
+        """
+        ended = self._ended.wait(timeout)
+        self._raise_failure()
+        return ended
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- the order of things -------------------------------------------------------------------------------------
+
+    def _shut_down(self, grace: float) -> None:
+        # Claim nothing more, and give back what was not started.
+        self._engine.inbox.put(Call.STOP)
+        # Running steps may go on, and their results are saved; those cut off then are not charged with it.
+        self._engine_thread.join(grace)
+        if self._engine_thread.is_alive():
+            self._engine.inbox.put(Call.CUT_OFF)
+            self._engine_thread.join(max(self.settings.lease, 1.0))
+        self._executor.stop()
+        self._loop.stop()
+        if self._listener is not None:
+            self._listener.stop()
+        # The heartbeat goes last: until here what is in hand was still ours.
+        self._caretaker.stop()
+        self._bus.emit([Event(WORKER_STOPPED, None, {"worker": str(self.id)})])
+        self._ended.set()
+
+    def _run_engine(self) -> None:
+        try:
+            self._engine.run()
+        except BaseException as error:  # an engine that dies takes the worker down, visibly
+            self._failure = error
+            logger.critical("the engine of worker %s failed; the worker stops", self.id, exc_info=error)
+            self._bus.emit([Event(WORKER_FAILED, None, {"worker": str(self.id), "error": repr(error)})])
+            self._ended.set()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise WorkerStopped(f"the worker's engine failed: {self._failure!r}") from self._failure
+
+    def _hear(self, payload: str | None) -> None:
+        """Something was said on the channel, or may have been missed."""
+        kind, _, name = (payload or "").partition(":")
+        if payload is None or (kind == "queue" and name in self.settings.queues):
+            self._engine.inbox.put(Call.WORK)
+        elif kind == "worker" and name == str(self.id):
+            self._caretaker.wake()
+
+    def _record(self) -> WorkerRecord:
+        return WorkerRecord(
+            id=new_id(),
+            pid=os.getpid(),
+            host=platform.node(),
+            version=_version(),
+            queues=tuple(sorted(self.settings.queues)),
+            knows=self.registry.knows,
+        )
+
+
+def _version() -> str:
+    try:
+        return version("squidmesh")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "unknown"

@@ -1,0 +1,270 @@
+"""The authoring surface: a ``Workflow`` collects what is declared, then checks and freezes it.
+
+It holds no opinion of its own: values are judged by ``reading``, functions by ``signature``, the whole by
+``validation`` and ``cautions``. Nothing here starts, stores or runs anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, ParamSpec, TypeAlias, TypeVar, overload
+from warnings import warn
+
+from squidmesh.cautions import WorkflowWarning, warnings
+from squidmesh.context import Outcome
+from squidmesh.declaration import DEFAULT_TRIGGER, Declaration
+from squidmesh.definition import DEFAULT_QUEUE, DEFAULT_VISIT_LIMIT, Definition, StepKind, Trigger, TriggerKind
+from squidmesh.errors import DefinitionError, TriggerNotFound
+from squidmesh.payload import Contract
+from squidmesh.reading import Given
+from squidmesh.validation import problems
+from squidmesh.values.misfit import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from squidmesh.functions import StepFunction
+    from squidmesh.reading import Reader, Reference, StepReference
+    from squidmesh.retry import Retry, Seconds
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+Recovery: TypeAlias = Literal["compensation", "undo"]
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class Workflow:
+    """A named workflow: triggers, steps and the edges between them.
+
+    What is declared wrongly is collected and raised at once by ``check``, which also freezes the workflow.
+
+    Args:
+        name: Its name. Runs are stored under it, so keep it.
+        payload: A dataclass or TypedDict: the contract of a trigger named "manual", which is then the default one.
+            A workflow without any trigger has a "manual" one that takes no payload.
+
+    Example:
+        >>> orders = Workflow("orders")
+        >>> @orders.step
+        ... def load(order_id: str = "none") -> dict[str, str]:
+        ...     return {"order": order_id}
+        >>> orders.check().entries[0].name
+        'load'
+    """
+
+    def __init__(self, name: str, *, payload: type[object] | None = None) -> None:
+        self._declaration = Declaration.of(name)
+        self._definition: Definition | None = None
+        if payload is not None:
+            self._declaration.triggers.append((Trigger(name=DEFAULT_TRIGGER), Contract.of(payload)))
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self.name!r}, {len(self._declaration.steps)} steps{', frozen' * self.frozen}>"
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self._declaration.workflow
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it was checked, so that nothing can be added any more."""
+        return self._definition is not None
+
+    @property
+    def functions(self) -> Mapping[str, StepFunction[..., object]]:
+        """The steps that have a function, by name."""
+        return MappingProxyType(self._declaration.functions)
+
+    @property
+    def definition(self) -> Definition:
+        """The definition. The first look at it checks and freezes the workflow, as ``check`` does."""
+        return self._definition or self._check()
+
+    def contract(self, trigger: str) -> Contract:
+        """The contract of a trigger's payload.
+
+        Raises:
+            TriggerNotFound: There is no such trigger.
+        """
+        contracts = {known.name: contract for known, contract in self._declaration.known_triggers}
+        if trigger not in contracts:
+            raise TriggerNotFound(self.name, trigger, list(contracts))
+        return contracts[trigger]
+
+    def check(self) -> Definition:
+        """Check what was declared, and freeze it. Doing so again changes nothing.
+
+        Warns:
+            WorkflowWarning: Something is allowed but probably not meant.
+
+        Raises:
+            DefinitionError: Something is wrong; with all problems.
+        """
+        return self._definition or self._check()
+
+    def manual(self, name: str, *, payload: type[object] | None = None) -> None:
+        """Declare a trigger for runs that code or people start. The first trigger declared is the default one.
+
+        Args:
+            name: Its name.
+            payload: The contract of its payload: a dataclass or TypedDict; None allows no fields.
+        """
+        reader = self._reader("trigger", name)
+        self._declaration.triggers.append((Trigger(name=reader.name(name)), Contract.of(payload)))
+
+    def cron(self, name: str, expression: str, *, timezone: str = "UTC", payload: type[object] | None = None) -> None:
+        """Declare a trigger that starts a run at each time of a schedule.
+
+        Args:
+            name: Its name.
+            expression: "minute hour day-of-month month day-of-week", such as "0 9 * * 1-5", or "@daily".
+            timezone: IANA name of the zone whose clock counts.
+            payload: The contract of its payload, each field with a default; None allows no fields.
+        """
+        reader = self._reader("trigger", name)
+        trigger = Trigger(
+            name=reader.name(name),
+            kind=TriggerKind.CRON,
+            expression=reader.text("expression", expression, "@daily"),
+            timezone=reader.text("timezone", timezone, "UTC"),
+        )
+        self._declaration.triggers.append((trigger, Contract.of(payload)))
+
+    @overload
+    def step(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...
+
+    @overload
+    def step(
+        self,
+        function: None = None,
+        /,
+        *,
+        name: str | None = None,
+        output: str | None = None,
+        after: Sequence[Reference] | None = None,
+        start: bool = False,
+        retry: Retry | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        irreversible: bool = False,
+        visit_limit: int = DEFAULT_VISIT_LIMIT,
+    ) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
+
+    def step(
+        self,
+        function: Callable[P, R] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        output: str | None = None,
+        after: Sequence[Reference] | None = None,
+        start: bool = False,
+        retry: Retry | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        irreversible: bool = False,
+        visit_limit: int = DEFAULT_VISIT_LIMIT,
+    ) -> StepFunction[P, R] | Callable[[Callable[P, R]], StepFunction[P, R]]:
+        """Declare a function as a step. What comes back is called like the function, and names the step elsewhere.
+
+        Args:
+            function: Its parameters are its input, taken by name from the payload and what earlier steps returned.
+            name: The step's name; the function's by default.
+            output: The key that its return value is stored under. Without it, the function returns a mapping or
+                dataclass, which is merged into the context, or None.
+            after: The steps that it waits for and joins; then no transition may lead to it.
+            start: Whether runs begin with it; needed where several steps begin, or where a loop leads back to it.
+            retry: How often it is tried; once by default.
+            queue: The queue that its jobs are filed under.
+            priority: Smaller is sooner, within a queue.
+            irreversible: Whether nobody but a human may run it again once it was interrupted.
+            visit_limit: How often one run may reach it.
+        """
+        given = Given(output, after, start, retry, queue, priority, irreversible, visit_limit)
+        frame = inspect.currentframe()
+        caller = frame.f_back if frame else None
+
+        def declare(function: Callable[P, R]) -> StepFunction[P, R]:
+            self._refuse_if_frozen()
+            return self._declaration.add_function(function, name, given, caller)
+
+        return declare if function is None else declare(function)
+
+    def wait(
+        self, name: str, *, seconds: Seconds, after: Sequence[Reference] | None = None, start: bool = False
+    ) -> StepReference:
+        """Declare a step that lets time pass. No worker is held up by it.
+
+        Args:
+            name: Its name.
+            seconds: Seconds or timedelta; more than nothing.
+            after: The steps that it waits for and joins first; then no transition may lead to it.
+            start: Whether runs begin with it.
+        """
+        settings = {"seconds": self._reader("wait", name).duration("seconds", seconds)}
+        return self._declaration.add_built_in(StepKind.WAIT, name, Given(after=after, start=start), settings)
+
+    def log(
+        self,
+        name: str,
+        message: str,
+        *,
+        level: Level = "info",
+        after: Sequence[Reference] | None = None,
+        start: bool = False,
+    ) -> StepReference:
+        """Declare a step that writes a message to the worker's log.
+
+        Args:
+            name: Its name.
+            message: What is written.
+            level: "debug", "info", "warning" or "error".
+            after: The steps that it waits for and joins first; then no transition may lead to it.
+            start: Whether runs begin with it.
+        """
+        reader = self._reader("log", name)
+        written = reader.text("message", message)
+        settings = {"message": written, "level": reader.choice("level", level, LEVELS) or "info"}
+        return self._declaration.add_built_in(StepKind.LOG, name, Given(after=after, start=start), settings)
+
+    def sequence(self, *steps: Reference) -> None:
+        """Declare that steps run one after the other: a transition on "ok" from each to the next."""
+        self._refuse_if_frozen()
+        self._declaration.add_sequence(steps)
+
+    def transition(
+        self, source: Reference, *, to: Reference, on: str = Outcome.OK, recovery: Recovery | None = None
+    ) -> None:
+        """Declare what runs next when a step ends.
+
+        Args:
+            source: The step that ends.
+            to: What runs next, or ``COMPLETE`` to end this path.
+            on: The outcome: "ok", "error" (it failed for good), or a name that the step returns with ``Outcome``.
+            recovery: Of an error: what ``to`` does about it, as the run's history shows it.
+        """
+        self._refuse_if_frozen()
+        self._declaration.add_transition(source, on, to, recovery)
+
+    def _reader(self, what: str, name: object) -> Reader:
+        self._refuse_if_frozen()
+        return self._declaration.reader(f"{what} {quote(name)}")
+
+    def _check(self) -> Definition:
+        found = problems(self._declaration)
+        if found:
+            raise DefinitionError(self.name, found)
+        for caution in warnings(self._declaration):
+            warn(f"workflow {self.name!r}: {caution}", WorkflowWarning, stacklevel=3)
+        self._definition = self._declaration.freeze()
+        return self._definition
+
+    def _refuse_if_frozen(self) -> None:
+        if self.frozen:
+            remedy = "declare everything before check(), and before it is handed to SquidMesh"
+            raise DefinitionError(self.name, [f"it was checked and cannot be changed any more; {remedy}"])
