@@ -15,8 +15,9 @@ Declare a ``Workflow``, hand it to a ``SquidMesh``, start runs, and let a worker
 Everything here is public; of the submodules, those that the documentation names are.
 """
 
+from squidmesh.async_client import AsyncSquidMesh
 from squidmesh.cautions import WorkflowWarning
-from squidmesh.client import AsyncSquidMesh, SquidMesh
+from squidmesh.client import SquidMesh
 from squidmesh.context import Context, Outcome
 from squidmesh.definition import COMPLETE
 from squidmesh.errors import (

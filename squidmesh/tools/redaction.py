@@ -113,14 +113,14 @@ def _values(url: str, headers: Mapping[str, str]) -> Iterator[str]:
 
 def _header_values(value: str) -> Iterator[str]:
     """A header's value and the credentials within: ``Basic <b64>``, ``Bearer <token>``, ``a=1; b=2``."""
+    scheme, _, rest = value.partition(" ")
     yield value
-    words = re.split(r"[\s;,]+", value)
-    # The first of several words is the name of a scheme ("Bearer"), unless it is a pair (a cookie).
-    for word in words if len(words) == 1 or "=" in words[0] else words[1:]:
-        yield word
-        yield word.partition("=")[2].strip('"')
-    if words[0].lower() == "basic":
-        yield from _basic_credentials(words[-1])
+    yield rest
+    for part in (*value.split(";"), *value.split(","), *re.split(r"[\s;,]+", rest)):
+        yield part.strip()
+        yield part.partition("=")[2].strip(' "')
+    if scheme.lower() == "basic":
+        yield from _basic_credentials(rest)
 
 
 def _basic_credentials(encoded: str) -> Iterator[str]:

@@ -1,0 +1,191 @@
+"""``AsyncSquidMesh``: the thin twin of ``SquidMesh`` for async code."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from psycopg_pool import AsyncConnectionPool
+
+from squidmesh.client import SquidMesh
+from squidmesh.errors import RunTimeout
+from squidmesh.mesh import Deadline, Mesh
+from squidmesh.operations import run_filter, run_id_of
+from squidmesh.store.database import AsyncDatabase
+from squidmesh.store.migrations import ensure_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+    from types import TracebackType
+    from uuid import UUID
+
+    import psycopg
+
+    from squidmesh.operations import Start
+    from squidmesh.records import JSON, Run
+    from squidmesh.retry import Seconds
+    from squidmesh.states import RunStatus
+    from squidmesh.store.statements import Flow
+    from squidmesh.workflow import Workflow
+
+T = TypeVar("T")
+
+
+class AsyncSquidMesh(Mesh):
+    """The twin of ``SquidMesh`` for async code: the same methods, awaited. Its documentation is there."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._databases: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncDatabase] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def start_run(
+        self,
+        workflow: Workflow | str,
+        payload: object = None,
+        *,
+        trigger: str | None = None,
+        run_at: datetime | None = None,
+        delay: Seconds | None = None,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> Run:
+        start = self._operations.prepare(workflow, [payload], trigger=trigger, run_at=run_at, delay=delay)
+        return (await self._start(start, connection))[0]
+
+    async def start_runs(
+        self,
+        workflow: Workflow | str,
+        payloads: Iterable[object],
+        *,
+        trigger: str | None = None,
+        run_at: datetime | None = None,
+        delay: Seconds | None = None,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> list[Run]:
+        start = self._operations.prepare(workflow, payloads, trigger=trigger, run_at=run_at, delay=delay)
+        return await self._start(start, connection) if start.runs.ids else []
+
+    async def inspect_run(
+        self, run_id: UUID | str, *, include_history: bool = False, after_seq: int = 0, limit: int = 1000
+    ) -> Run:
+        flow = self._operations.inspect(run_id_of(run_id), history=include_history, after_seq=after_seq, limit=limit)
+        return await self._ask(flow)
+
+    async def list_runs(
+        self,
+        *,
+        workflow: Workflow | str | None = None,
+        status: RunStatus | str | Sequence[RunStatus | str] | None = None,
+        trigger: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before: Run | tuple[datetime, UUID] | None = None,
+        limit: int = 50,
+    ) -> list[Run]:
+        wanted = run_filter(
+            workflow=workflow, status=status, trigger=trigger, since=since, until=until, before=before, limit=limit
+        )
+        return await self._ask(self._operations.list_runs(wanted))
+
+    async def cancel_run(
+        self,
+        run_id: UUID | str,
+        *,
+        actor: JSON = None,
+        comment: str | None = None,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> Run:
+        flow = self._operations.cancel(run_id_of(run_id), actor=actor, comment=comment)
+        run, plan = await self._ask(flow, connection)
+        if connection is None:
+            self._tell(plan)
+        return run
+
+    async def replay_run(
+        self,
+        run_id: UUID | str,
+        *,
+        allow_irreversible: bool = False,
+        connection: psycopg.AsyncConnection[Any] | None = None,
+    ) -> Run:
+        flow = self._operations.prepare_replay(run_id_of(run_id), allow_irreversible=allow_irreversible)
+        return (await self._start(await self._ask(flow, connection), connection))[0]
+
+    async def wait_for_run(self, run_id: UUID | str, timeout: Seconds | None = None) -> Run:
+        wanted, deadline = run_id_of(run_id), Deadline(timeout)
+        woken, loop = asyncio.Event(), asyncio.get_running_loop()
+        remove = self._waiters.add(wanted, lambda: loop.call_soon_threadsafe(woken.set))
+        try:
+            run, _ = await self._ask(self._operations.watch(wanted))
+            while not run.status.terminal:
+                try:
+                    await asyncio.wait_for(woken.wait(), deadline.next_look())
+                except TimeoutError:
+                    if deadline.passed:
+                        raise RunTimeout(wanted, deadline.seconds, run.status) from None
+                woken.clear()
+                run = await self._ask(self._operations.read(wanted))
+        finally:
+            remove()
+        return await self.inspect_run(wanted)
+
+    async def close(self) -> None:
+        """Close this loop's pool and stop listening. Using the mesh again opens them again."""
+        await asyncio.to_thread(self._waiters.close)
+        database = self._databases.pop(asyncio.get_running_loop(), None)
+        if database is not None:
+            await database.pool.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _start(self, start: Start, connection: psycopg.AsyncConnection[Any] | None) -> list[Run]:
+        fingerprint = start.runs.fingerprint
+        if fingerprint not in self._registered:
+            await self._ask(self._operations.register(start.graph))
+            self._registered.add(fingerprint)
+        runs = await self._ask(self._operations.start(start, always_notify=connection is not None), connection)
+        if connection is None:
+            self._tell_started(start, runs)
+        return runs
+
+    async def _ask(self, flow: Flow[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
+        return await (await self._opened()).run(flow, connection)
+
+    async def _opened(self) -> AsyncDatabase:
+        """This loop's database, opened and checked at the first use."""
+        if self._forget_after_fork():
+            self._databases = weakref.WeakKeyDictionary()
+        loop = asyncio.get_running_loop()
+        database = self._databases.get(loop)
+        if database is None:
+            pool = AsyncConnectionPool(
+                self._address.conninfo(),
+                kwargs=self._address.kwargs,
+                min_size=0,
+                max_size=self._max_connections,
+                open=False,
+                name="squidmesh",
+            )
+            await pool.open()
+            database = AsyncDatabase(pool, self.schema)
+            try:
+                await database.run(ensure_schema(self.schema))
+            except BaseException:
+                await pool.close()
+                raise
+            self._databases[loop] = database
+        return database
+
+
+for _name, _method in vars(AsyncSquidMesh).items():
+    if _method.__class__.__name__ == "function" and not _method.__doc__ and hasattr(SquidMesh, _name):
+        _method.__doc__ = getattr(SquidMesh, _name).__doc__

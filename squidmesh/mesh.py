@@ -1,0 +1,211 @@
+"""What ``SquidMesh`` and ``AsyncSquidMesh`` share: everything that does not talk to the database itself.
+
+Constructors open nothing. A forked child forgets its parent's pools and threads without closing them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import inf
+from random import uniform
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+
+from squidmesh.clock import new_id
+from squidmesh.definition import DEFAULT_QUEUE
+from squidmesh.errors import ConfigurationError
+from squidmesh.events import EventBus, events_of, started
+from squidmesh.operations import Operations
+from squidmesh.registry import Registry
+from squidmesh.retry import seconds_of
+from squidmesh.store.migrations import migrate
+from squidmesh.store.statements import DEFAULT_SCHEMA, check_schema_name
+from squidmesh.waiting import Waiters
+from squidmesh.worker.settings import DEFAULT_CONCURRENCY, WorkerSettings
+from squidmesh.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from squidmesh.events import Subscriber
+    from squidmesh.operations import Start
+    from squidmesh.planner.plan import Plan
+    from squidmesh.records import Run
+    from squidmesh.retry import Seconds
+    from squidmesh.workflow import Workflow
+
+POLL: Final = (1.0, 3.0)
+"""Seconds between looks of somebody who waits for a run: a notification that was lost costs no more than this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where the database is, and how to connect to it."""
+
+    dsn: str | None
+    listen_dsn: str | None
+    schema: str
+    prepare: bool
+    polling_only: bool
+
+    def conninfo(self) -> str:
+        """The address of the database, given or from the environment.
+
+        Raises:
+            ConfigurationError: There is none.
+        """
+        found = self.dsn or os.environ.get("SQUIDMESH_DATABASE_URL") or os.environ.get("DATABASE_URL")
+        if not found:
+            raise ConfigurationError(
+                "no database is given: pass SquidMesh(dsn) or set SQUIDMESH_DATABASE_URL (or DATABASE_URL)"
+            )
+        return found
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """How connections are set up."""
+        return {
+            "autocommit": True,
+            "prepare_threshold": 5 if self.prepare else None,
+            "application_name": "squidmesh",
+        }
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A new connection."""
+        return psycopg.connect(self.conninfo(), **self.kwargs)
+
+    def connect_to_listen(self) -> psycopg.Connection[Any]:
+        """A new connection that LISTEN works on."""
+        return psycopg.connect(self.listen_dsn or self.conninfo(), **self.kwargs)
+
+
+class Mesh:
+    """What the twins share: everything that does not talk to the database."""
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        workflows: Iterable[Workflow] = (),
+        schema: str = DEFAULT_SCHEMA,
+        listen_dsn: str | None = None,
+        polling_only: bool = False,
+        prepared_statements: bool = True,
+        max_connections: int = 10,
+    ) -> None:
+        self.schema = check_schema_name(schema)
+        self.registry = Registry(workflows)
+        self.events = EventBus()
+        self._address = Address(
+            dsn=dsn,
+            listen_dsn=listen_dsn,
+            schema=schema,
+            prepare=prepared_statements,
+            polling_only=polling_only,
+        )
+        self._max_connections = max_connections
+        self._operations = Operations(self.registry, self.schema, new_id, lambda: datetime.now(UTC))
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._registered: set[str] = set()
+        self._waiters = self._new_waiters()
+
+    def _new_waiters(self) -> Waiters:
+        return Waiters(None if self._address.polling_only else self._address.connect_to_listen, self.schema)
+
+    def migrate(self) -> None:
+        """Bring the database's schema up to date. Doing so again, or from many processes at once, is safe.
+
+        Raises:
+            SchemaError: It cannot be done; the message says why.
+        """
+        with self._address.connect() as connection:
+            migrate(connection, self.schema)
+
+    def subscribe(self, subscriber: Subscriber, *names: str) -> Callable[[], None]:
+        """Call ``subscriber(event)`` after the commit of what these events tell; of all events if none is named.
+
+        Args:
+            subscriber: Called on a thread of its own; if it raises, that is logged and harms nothing.
+            names: Some of ``squidmesh.events.EVENT_NAMES``.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        return self.events.subscribe(subscriber, *names)
+
+    def worker(
+        self,
+        *,
+        queues: Mapping[str, int] | None = None,
+        grace: float = 30.0,
+        lease: float = 30.0,
+        heartbeat: float = 10.0,
+    ) -> Worker:
+        """A worker in this process, to be started: ``with mesh.worker(): ...`` (or ``async with``).
+
+        Args:
+            queues: The queues it serves, and how many steps of each it runs at once; ``{"default": 10}`` by default.
+            grace: Seconds that running steps may go on when it is stopped.
+            lease: Seconds that it is taken to be alive after its last heartbeat.
+            heartbeat: Seconds between heartbeats, which also look for work that nobody announced.
+
+        Raises:
+            ConfigurationError: One of these cannot be used.
+        """
+        return Worker(
+            connect=self._address.connect,
+            listen=None if self._address.polling_only else self._address.connect_to_listen,
+            schema=self.schema,
+            channel=self.schema,
+            registry=self.registry,
+            bus=self.events,
+            settings=WorkerSettings(
+                queues=dict(queues) if queues is not None else {DEFAULT_QUEUE: DEFAULT_CONCURRENCY},
+                grace=grace,
+                lease=lease,
+                beat=heartbeat,
+            ),
+        )
+
+    def _forget_after_fork(self) -> bool:
+        """Whether this process was forked since the last call: then everything that was opened is the parent's."""
+        if self._pid == os.getpid():
+            return False
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._waiters = self._new_waiters()
+        self.events = EventBus()
+        return True
+
+    def _tell_started(self, start: Start, runs: Sequence[Run]) -> None:
+        if self.events.active:
+            steps = [job.step for job in start.runs.plan.jobs]
+            for run in runs:
+                self.events.emit(started(run.id, run.workflow, run.trigger, steps, run.replayed_from))
+
+    def _tell(self, plan: Plan | None) -> None:
+        if plan is not None and self.events.active:
+            self.events.emit(events_of(plan))
+
+
+class Deadline:
+    """How long somebody is willing to wait."""
+
+    def __init__(self, timeout: Seconds | None) -> None:
+        self.seconds = inf if timeout is None else seconds_of(timeout)
+        self._at = time.monotonic() + self.seconds
+
+    @property
+    def passed(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self._at
+
+    def next_look(self) -> float:
+        """Seconds until the next look: a jittered poll, or the end."""
+        return max(min(uniform(*POLL), self._at - time.monotonic()), 0.0)  # noqa: S311 - jitter, not a secret
