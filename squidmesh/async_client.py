@@ -36,11 +36,7 @@ T = TypeVar("T")
 class AsyncSquidMesh(Mesh):
     """The twin of ``SquidMesh`` for async code: the same methods, awaited. Its documentation is there."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._databases: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncDatabase] = (
-            weakref.WeakKeyDictionary()
-        )
+    _databases: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncDatabase] | None = None
 
     async def start_run(
         self,
@@ -132,10 +128,13 @@ class AsyncSquidMesh(Mesh):
             remove()
         return await self.inspect_run(wanted)
 
+    async def migrate(self) -> None:
+        await asyncio.to_thread(self._migrate)
+
     async def close(self) -> None:
         """Close this loop's pool and stop listening. Using the mesh again opens them again."""
         await asyncio.to_thread(self._waiters.close)
-        database = self._databases.pop(asyncio.get_running_loop(), None)
+        database = self._databases.pop(asyncio.get_running_loop(), None) if self._databases else None
         if database is not None:
             await database.pool.close()
 
@@ -162,7 +161,7 @@ class AsyncSquidMesh(Mesh):
 
     async def _opened(self) -> AsyncDatabase:
         """This loop's database, opened and checked at the first use."""
-        if self._forget_after_fork():
+        if self._forget_after_fork() or self._databases is None:
             self._databases = weakref.WeakKeyDictionary()
         loop = asyncio.get_running_loop()
         database = self._databases.get(loop)

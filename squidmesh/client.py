@@ -229,6 +229,14 @@ class SquidMesh(Mesh):
             remove()
         return self.inspect_run(wanted)
 
+    def migrate(self) -> None:
+        """Bring the database's schema up to date. Doing so again, or from many processes at once, is safe.
+
+        Raises:
+            SchemaError: It cannot be done; the message says why.
+        """
+        self._migrate()
+
     def close(self) -> None:
         """Close the pool and stop listening. Using the mesh again opens them again."""
         self._waiters.close()

@@ -194,18 +194,14 @@ class _Pattern:
         for number in range(first, first + step * _HORIZON_MONTHS, step):
             year, month = number // 12, number % 12 + 1
             if month in self.months and MINYEAR < year < MAXYEAR:
-                days = self._days_of_month(year, month)[::step]
-                yield from (day for day in days if (day >= start if step > 0 else day <= start))
+                days = (date(year, month, day) for day in range(1, monthrange(year, month)[1] + 1)[::step])
+                on_from_start = (day for day in days if (day >= start if step > 0 else day <= start))
+                yield from filter(self._has_day, on_from_start)
 
-    def _days_of_month(self, year: int, month: int) -> list[date]:
-        last = monthrange(year, month)[1]
-        days = (date(year, month, day) for day in range(1, last + 1))
-        return [day for day in days if self._has_day(day, is_last=day.day == last)]
-
-    def _has_day(self, day: date, *, is_last: bool) -> bool:
+    def _has_day(self, day: date) -> bool:
         weekday, n = day.isoweekday(), (day.day + 6) // 7
-        by_day = day.day in self.days or (is_last and _LAST_DAY in self.days)
         by_weekday = weekday in self.weekdays or _nth(weekday, n) in self.weekdays
+        by_day = day.day in self.days or (_LAST_DAY in self.days and day.day == monthrange(day.year, day.month)[1])
         return (by_day and by_weekday) if self.needs_both_days else (by_day or by_weekday)
 
 

@@ -118,12 +118,7 @@ class Mesh:
     def _new_waiters(self) -> Waiters:
         return Waiters(None if self._address.polling_only else self._address.connect_to_listen, self.schema)
 
-    def migrate(self) -> None:
-        """Bring the database's schema up to date. Doing so again, or from many processes at once, is safe.
-
-        Raises:
-            SchemaError: It cannot be done; the message says why.
-        """
+    def _migrate(self) -> None:
         with self._address.connect() as connection:
             migrate(connection, self.schema)
 

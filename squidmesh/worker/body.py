@@ -15,7 +15,7 @@ from squidmesh.context import Outcome
 from squidmesh.definition import StepKind
 from squidmesh.errors import Defer, InvalidOutput, StepError
 from squidmesh.logs import current_step
-from squidmesh.planner.outcome import Completed, Deferred, Failed, Happening, Output, Unknown
+from squidmesh.planner.outcome import Completed, Deferred, Failed, Happening, Output, Returned, Unknown
 from squidmesh.retry import LONGEST_DELAY
 from squidmesh.store.codec import Unencodable, encode
 
@@ -50,7 +50,10 @@ async def run_async(ticket: Ticket) -> Happening:
     """Run an async step in this task, whose context is its own."""
     try:
         function = ticket.function
-        assert function is not None, "only function steps are async"  # noqa: S101
+        if ticket.cancellation.raised:
+            return Returned()
+        if function is None or ticket.step is None:
+            return Unknown()
         context, state = _given(ticket, function)
         current_step.set(context)
         awaitable = cast("Awaitable[object]", function.call(**function.bind(state, context)))
@@ -61,11 +64,13 @@ async def run_async(ticket: Ticket) -> Happening:
 
 def _run(ticket: Ticket) -> Happening:
     step, function = ticket.step, ticket.function
+    if ticket.cancellation.raised:
+        return Returned()
     if step is not None and step.kind is StepKind.LOG:
         level = logging.getLevelNamesMapping()[str(step.settings["level"]).upper()]
         logger.log(level, "%s", step.settings["message"], extra=_log_fields(ticket))
         return Completed()
-    if function is None:
+    if function is None or step is None:
         return Unknown()
     context, state = _given(ticket, function)
     current_step.set(context)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from squidmesh.events import events_of, handed_out
-from squidmesh.planner.outcome import Abandoned, Broken, Completed, Failed, Output, Returned
+from squidmesh.planner.outcome import Abandoned, Broken, Completed, Failed, Output, Returned, Unknown
 from squidmesh.records import JobKind
 from squidmesh.store.database import CommitUnknown, drive
 from squidmesh.store.runs import read_definitions
@@ -165,12 +165,16 @@ class Engine:
         return self._look or self._reconcile or any(self._due_results(now))
 
     def _next_message(self, patience: float | None) -> Ticket | Call | UUID | None:
+        began = self.monotonic()
         try:
-            return self.inbox.get(patience != 0.0, patience) if patience != 0.0 else self.inbox.get_nowait()
+            message = self.inbox.get_nowait() if patience == 0.0 else self.inbox.get(timeout=patience)
         except Empty:
             if patience == self.settings.nap:
                 self._go_to_sleep()
             return None
+        if patience != 0.0 and self.monotonic() - began >= self.settings.nap:
+            self._busy_turns = 0
+        return message
 
     def _patience(self) -> float | None:
         """Seconds to wait for a message: none if there is work, a nap before going to sleep, then until a timer."""
@@ -356,8 +360,10 @@ class Engine:
 
     def _end_wait(self, ticket: Ticket) -> None:
         """Nothing but time: a wait is over as soon as it is claimed."""
-        ticket.happening, ticket.finished = Completed(), self.monotonic()
-        if ticket.step is not None:
+        if ticket.step is None:
+            ticket.happening = Unknown()
+        else:
+            ticket.happening, ticket.finished = Completed(), self.monotonic()
             ticket.started = ticket.finished - float(ticket.step.settings["seconds"])
         self._results[ticket.run.run_id].append(ticket)
 

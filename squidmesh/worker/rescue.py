@@ -86,6 +86,8 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
         (pin_plans(), lock_runs(run_ids), read_jobs([(job.run_id, job.slot) for job in ours]))
     )
     yield from learn_graphs(registry, [run.fingerprint for run in runs])
+    # What a newer squidmesh stored is left for a worker that can read it: only it knows what must not be run again.
+    runs = [run for run in runs if registry.graph(run.fingerprint) is not None]
     error = {
         "type": "WorkerDied",
         "message": f"worker {worker.id} on {worker.host or 'an unknown host'} was declared dead",

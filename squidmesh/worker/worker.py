@@ -14,6 +14,7 @@ events             tells subscribers                           no
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import platform
@@ -166,6 +167,14 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
 
     # -- the order of things -------------------------------------------------------------------------------------
 

@@ -1,0 +1,46 @@
+"""The public API is a list: what is added to it or taken from it is a decision, not an accident."""
+
+from __future__ import annotations
+
+import inspect
+
+import squidmesh
+from squidmesh import AsyncSquidMesh, SquidMesh
+
+PUBLIC = """
+COMPLETE AsyncSquidMesh Attempt AttemptStatus AuditEvent ConfigurationError ConnectionUnusable Constant Context
+DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InvalidInput InvalidOption InvalidOutput
+InvalidPayload InvalidRunId NotFound Outcome RequestError Retry RetryAfter Run RunNotFound RunStatus RunTimeout
+SchemaError SquidMesh SquidMeshError StepError StepRun StepStatus TriggerNotFound UnsafeReplay Worker WorkerStopped
+Workflow WorkflowNotFound WorkflowWarning now today
+""".split()
+
+RUNTIME_API = """
+cancel_run close inspect_run list_runs migrate replay_run start_run start_runs subscribe wait_for_run worker
+""".split()
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(squidmesh.__all__) == sorted(PUBLIC)
+    assert all(hasattr(squidmesh, name) for name in PUBLIC)
+
+
+def test_every_public_name_is_documented() -> None:
+    """A constant cannot carry a docstring; everything else does."""
+    undocumented = [name for name in PUBLIC if name != "COMPLETE" and not inspect.getdoc(getattr(squidmesh, name))]
+    assert not undocumented
+
+
+def test_the_twins_have_the_same_methods_with_the_same_arguments_and_documentation() -> None:
+    """``AsyncSquidMesh`` differs from ``SquidMesh`` in that its methods are awaited, and in nothing else."""
+    for twin in (SquidMesh, AsyncSquidMesh):
+        assert [name for name in dir(twin) if not name.startswith("_") and callable(getattr(twin, name))] == RUNTIME_API
+    for name in RUNTIME_API:
+        sync, asynchronous = getattr(SquidMesh, name), getattr(AsyncSquidMesh, name)
+        if name != "close":
+            assert inspect.getdoc(sync) == inspect.getdoc(asynchronous), name
+        named = [
+            [(p.name, p.default, p.kind) for p in inspect.signature(method).parameters.values()]
+            for method in (sync, asynchronous)
+        ]
+        assert named[0] == named[1], name
