@@ -6,6 +6,7 @@ A pure function over what was declared without problems. Whoever means it filter
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from squidmesh import dataflow
@@ -92,17 +93,15 @@ def _double_runs(declaration: Declaration, flow: Flow) -> Iterator[str]:
             known[number] = known.get(number, False) or edge.outcome == Outcome.OK
     for target, known in sources.items():
         number = flow.numbers[target]
-        later = flow.leads_to[number]
-        bits = union(1 << source for source in known) & ~later
+        # What comes after the step leads back to it: a loop, which has its own visits.
+        others = union(1 << source for source in known) & ~flow.leads_to[number]
         for source, with_ok in known.items():
-            beside = flow.at_once[source]
-            if with_ok:
-                beside |= flow.beside_edges(source).get(number, 0)
-            rivals = beside & bits & ~(1 << source)
-            if rivals:
-                names = flow.names_of([source, *members(rivals)])
+            beside = flow.beside_edges(source).get(number, 0) if with_ok else 0
+            rival = next(chain(flow.rivals(source, others), members(beside & others)), None)
+            if rival is not None:
                 yield (
-                    f"step {target!r}: {listed(names)} can be live at once and each has a transition to it, so it runs "
-                    f"once for each; to run it once, when all are done, declare it with after=[...] instead"
+                    f"step {target!r}: {listed(flow.names_of([source, rival]))} can be live at once and both have a "
+                    "transition to it, so it runs once for each; to run it once, when both are done, "
+                    "declare it with after= in their place"
                 )
                 break

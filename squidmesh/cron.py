@@ -194,15 +194,17 @@ class _Pattern:
         for number in range(first, first + step * _HORIZON_MONTHS, step):
             year, month = number // 12, number % 12 + 1
             if month in self.months and MINYEAR < year < MAXYEAR:
-                days = (date(year, month, day) for day in range(1, monthrange(year, month)[1] + 1)[::step])
-                on_from_start = (day for day in days if (day >= start if step > 0 else day <= start))
-                yield from filter(self._has_day, on_from_start)
+                days = self._days_of_month(year, month, step)
+                yield from (day for day in days if (day >= start if step > 0 else day <= start))
 
-    def _has_day(self, day: date) -> bool:
-        weekday, n = day.isoweekday(), (day.day + 6) // 7
-        by_weekday = weekday in self.weekdays or _nth(weekday, n) in self.weekdays
-        by_day = day.day in self.days or (_LAST_DAY in self.days and day.day == monthrange(day.year, day.month)[1])
-        return (by_day and by_weekday) if self.needs_both_days else (by_day or by_weekday)
+    def _days_of_month(self, year: int, month: int, step: int) -> Iterator[date]:
+        first_weekday, last = monthrange(year, month)  # Monday is 0 here
+        for day in range(1, last + 1)[::step]:
+            weekday, n = (first_weekday + day - 1) % 7 + 1, (day + 6) // 7
+            by_weekday = weekday in self.weekdays or _nth(weekday, n) in self.weekdays
+            by_day = day in self.days or (day == last and _LAST_DAY in self.days)
+            if (by_day and by_weekday) if self.needs_both_days else (by_day or by_weekday):
+                yield date(year, month, day)
 
 
 @dataclass(frozen=True, slots=True)

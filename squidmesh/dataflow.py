@@ -78,13 +78,11 @@ def unprovided(declaration: Declaration, flow: Flow) -> Iterator[str]:
 def raced(declaration: Declaration, flow: Flow) -> Iterator[str]:
     """Keys that two steps return which can run at the same time."""
     for key, writers in Providers.of(declaration, flow).steps.items():
-        rivals = [number for number in members(writers) if flow.at_once[number] & writers]
-        if rivals:
-            other = next(members(flow.at_once[rivals[0]] & writers))
-            more = f" (and {len(rivals) - 2} more)" if len(rivals) > 2 else ""  # noqa: PLR2004 - a pair
+        pair = next(((one, two) for one in members(writers) for two in flow.rivals(one, writers)), None)
+        if pair:
             yield (
-                f"steps {listed(flow.names_of([rivals[0], other]))}{more}: can run at the same time, and return the "
-                f"same key {key!r}, so the last one to end wins; give each its own key"
+                f"steps {listed(flow.names_of(pair))}: can run at the same time, and both return {key!r}, so the last "
+                "one to end wins; give each its own key"
             )
 
 

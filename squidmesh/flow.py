@@ -114,11 +114,11 @@ class Flow:
 
     @cached_property
     def at_once(self) -> Sequence[int]:
-        """For each step, the steps that can be live at the same time (bits), loops left aside.
+        """For each step, the steps that may be live at the same time (bits); two are rivals if each has the other.
 
         What runs beside a step runs beside its successors too, except for what comes before or after them, and what
         runs only when a join was skipped; and the steps that one "ok" runs together run beside each other, with all
-        that follows.
+        that follows. Loops are left aside.
         """
         start = len(self.names)
         before = [1 << number for number in range(start + 1)]
@@ -130,6 +130,10 @@ class Flow:
                 before[target] |= before[number]
                 beside[target] |= beside[number] | others.get(target, 0)
         return beside[:start]
+
+    def rivals(self, number: int, among: int) -> Iterator[int]:
+        """Which of these steps (bits) can be live at the same time as this one."""
+        return (other for other in members(self.at_once[number] & among) if self.at_once[other] >> number & 1)
 
     def beside_edges(self, number: int) -> dict[int, int]:
         """For each step that runs at this one's "ok": what the same "ok" runs besides, and all that follows (bits)."""

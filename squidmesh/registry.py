@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from squidmesh.definition import FORMAT, Definition, Step, StepKind
+from squidmesh.definition import FORMAT, Definition, Step
 from squidmesh.errors import ConfigurationError, WorkflowNotFound
 from squidmesh.planner.graph import Graph
 
@@ -83,6 +83,6 @@ class Registry:
         return live.functions.get(step) if live else None
 
 
-def strange_graph(workflow: str, job: Job) -> Graph:
-    """A stand-in for a graph that this code cannot read: enough to park the job for a worker that can."""
-    return Graph(Definition(workflow, (Step(name=job.step, kind=StepKind.FUNCTION),), ()))
+def strange_graph(workflow: str, jobs: Iterable[Job]) -> Graph:
+    """A stand-in for a graph that this code cannot read: enough to park the jobs for a worker that can."""
+    return Graph(Definition(workflow, tuple(Step(name=name) for name in {job.step for job in jobs}), ()))

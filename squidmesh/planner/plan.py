@@ -174,6 +174,11 @@ class Plan:
     flag: bool = False
 
     @property
+    def jobs(self) -> list[NextJob]:
+        """The jobs that the run has from now on because of the plan."""
+        return [*self.moved, *self.added]
+
+    @property
     def changes(self) -> bool:
         """Whether there is anything to write at all."""
         watch = self.progress.watched is not self.run.progress.watched

@@ -5,7 +5,7 @@ It holds sets and counts, never a list with an entry per live step: it stays sma
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,12 +52,19 @@ class Progress:
 
     def copy(self) -> Progress:
         """A copy to change."""
-        return replace(
-            self,
-            twice=self.twice.copy(),
-            visits=self.visits.copy(),
-            marked=self.marked.copy(),
-            spoiled=self.spoiled.copy(),
+        return Progress(
+            self.live,
+            self.twice.copy(),
+            self.seen,
+            self.visits.copy(),
+            self.marked.copy(),
+            self.spoiled.copy(),
+            self.slots,
+            self.retrying,
+            self.gates,
+            self.weight,
+            self.snapshot,
+            self.watched,
         )
 
     def enter(self, graph: Graph, step: str) -> int:

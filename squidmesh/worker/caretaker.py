@@ -118,7 +118,7 @@ class Caretaker:
             self._be_reborn()
             return
         for run_id, slot, claim in flagged:
-            ticket = self._engine.desk.tickets.get((run_id, slot))
+            ticket = self._engine.desk.find(run_id, slot)
             if ticket is not None and ticket.claim == claim:
                 self._engine.tell_to_stop(ticket)
         for dead in self._lookout.judge(late, self._engine.monotonic()):

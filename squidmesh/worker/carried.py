@@ -1,4 +1,4 @@
-"""What a worker remembers of the runs it has jobs of, so that a chain's next step needs no reading.
+"""What a worker remembers of a run that it has jobs of, so that a chain's next step needs no reading.
 
 The context is the fold of outputs in order. It is remembered with the place in the history up to which it goes; when
 the locked run has moved on since (another worker saved something), it is read again.
@@ -18,16 +18,38 @@ if TYPE_CHECKING:
     from squidmesh.planner.plan import Plan
     from squidmesh.records import JSONObject
     from squidmesh.store.jobs import Material
+    from squidmesh.worker.ticket import Ticket
 
 
 class CarriedRun:
-    """What a worker remembers of one run.
+    """What a worker remembers of one run, and what it has in hand of it.
 
     Args:
         material: What was read of it.
+
+    Attributes:
+        tickets: What is in hand, by slot.
+        results: The tickets whose step has ended and is not saved yet.
+        ask_again: When to ask for its lock again, if somebody else holds it; on the worker's monotonic clock.
+        patience: Seconds between the last two questions.
+        upto: The place in its history up to which its outputs are remembered.
     """
 
-    __slots__ = ("_added", "_outputs", "fingerprint", "payload", "run_id", "status", "trigger", "upto", "workflow")
+    __slots__ = (
+        "_added",
+        "_outputs",
+        "ask_again",
+        "fingerprint",
+        "patience",
+        "payload",
+        "results",
+        "run_id",
+        "status",
+        "tickets",
+        "trigger",
+        "upto",
+        "workflow",
+    )
 
     def __init__(self, material: Material) -> None:
         self.run_id: UUID = material.run_id
@@ -36,6 +58,9 @@ class CarriedRun:
         self.fingerprint = material.fingerprint
         self.status = material.status
         self.payload: JSONObject = material.payload
+        self.tickets: dict[int, Ticket] = {}
+        self.results: list[Ticket] = []
+        self.ask_again = self.patience = 0.0
         self.upto = 0
         self._outputs: JSONObject = {}
         self._added: list[JSONObject] = []
@@ -47,6 +72,7 @@ class CarriedRun:
 
     def follow(self, plan: Plan) -> None:
         """Go on with a plan that this worker saved, if the context was up to date until then."""
+        self.status = plan.status
         if self.upto == plan.run.seq:
             self._added += [attempt.output.value for attempt in plan.attempts if attempt.output is not None]
             self.upto = plan.seq

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from squidmesh.planner.draft import NeedsAllJobs
@@ -15,8 +15,7 @@ from squidmesh.store.statements import ask
 from squidmesh.worker.body import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
-    from uuid import UUID
+    from collections.abc import Sequence
 
     from squidmesh.planner.outcome import Finding
     from squidmesh.planner.plan import LockedRun, Plan
@@ -27,65 +26,54 @@ if TYPE_CHECKING:
 logger = logging.getLogger("squidmesh.planner")
 
 
-def decide(
-    registry: Registry,
-    runs: Sequence[LockedRun],
-    jobs: Iterable[Job],
-    findings: Mapping[UUID, Sequence[Finding]],
-    may_snapshot: Container[UUID] = (),
-) -> Flow[list[Plan]]:
-    """Plan what follows from findings, for runs that are locked.
+@dataclass(slots=True)
+class Case:
+    """One run to decide for.
+
+    Args:
+        run: The run, locked.
+        findings: What happened to its jobs.
+        jobs: Its jobs by slot: at least those that the findings speak of.
+        may_snapshot: Whether the caller has its context at hand.
+    """
+
+    run: LockedRun
+    findings: list[Finding]
+    jobs: dict[int, Job] = field(default_factory=dict[int, "Job"])
+    may_snapshot: bool = False
+
+
+def decide(registry: Registry, cases: Sequence[Case]) -> Flow[list[Plan]]:
+    """Plan what follows from findings, for runs that are locked; the plans are in the order of the cases.
 
     A run whose decision concerns all of its jobs (it fails) has them locked and read first. An exception in the planner
     parks that run with the evidence, and never harms the others.
-
-    Args:
-        registry: Knows the graphs.
-        runs: The locked runs.
-        jobs: Their jobs: at least those that the findings speak of.
-        findings: What happened, by run.
-        may_snapshot: The runs whose context the caller has at hand.
     """
-    known: dict[UUID, dict[int, Job]] = defaultdict(dict)
-    for job in jobs:
-        known[job.run_id][job.slot] = job
-    plans, again = [], []
-    for run in runs:
-        try:
-            plans.append(_plan(registry, run, known[run.id], findings[run.id], snapshot=run.id in may_snapshot))
-        except NeedsAllJobs:
-            again.append(run)
-    if again:
-        every: dict[UUID, dict[int, Job]] = defaultdict(dict)
-        for job in (yield from ask(lock_jobs([run.id for run in again]))):
-            every[job.run_id][job.slot] = job
-        plans += [_plan(registry, run, every[run.id], findings[run.id], snapshot=False) for run in again]
-    return plans
+    plans = [_plan(registry, case) for case in cases]
+    unsure = {case.run.id: case for case, plan in zip(cases, plans, strict=True) if plan is None}
+    if unsure:
+        for job in (yield from ask(lock_jobs(list(unsure)))):
+            unsure[job.run_id].jobs[job.slot] = job
+    return [plan or _decided(_plan(registry, case)) for case, plan in zip(cases, plans, strict=True)]
 
 
-def _plan(
-    registry: Registry, run: LockedRun, jobs: Mapping[int, Job], findings: Sequence[Finding], *, snapshot: bool
-) -> Plan:
-    graph = registry.graph(run.fingerprint)
+def _plan(registry: Registry, case: Case) -> Plan | None:
+    """The plan, or None if it takes all jobs of the run."""
+    graph = registry.graph(case.run.fingerprint)
     if graph is None:
         # Its format is newer than this code knows; whoever gets here only parks or gives back.
-        graph = strange_graph(run.workflow, jobs[findings[0].slot])
+        graph = strange_graph(case.run.workflow, case.jobs.values())
     try:
-        return plan_findings(graph, run, jobs, findings, may_snapshot=snapshot)
+        return plan_findings(graph, case.run, case.jobs, case.findings, may_snapshot=case.may_snapshot)
     except NeedsAllJobs:
-        raise
+        return None
     except Exception as error:
-        logger.exception("run %s cannot be decided; it is quarantined", run.id)
+        logger.exception("run %s cannot be decided; it is quarantined", case.run.id)
         broken = Broken(describe(error, retryable=False))
-        return plan_findings(graph, run, jobs, [_replaced(finding, broken) for finding in findings])
+        return plan_findings(graph, case.run, case.jobs, [replace(found, happening=broken) for found in case.findings])
 
 
-def _replaced(finding: Finding, broken: Broken) -> Finding:
-    return type(finding)(
-        slot=finding.slot,
-        worker=finding.worker,
-        claim=finding.claim,
-        happening=broken,
-        started_ago=finding.started_ago,
-        finished_ago=finding.finished_ago,
-    )
+def _decided(plan: Plan | None) -> Plan:
+    if plan is None:
+        raise AssertionError("a plan that was given all jobs of its run wants more")
+    return plan

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from squidmesh.registry import Registry
     from squidmesh.store.jobs import Material
     from squidmesh.worker.settings import WorkerSettings
-    from squidmesh.worker.ticket import TicketKey
 
 
 logger = logging.getLogger("squidmesh.engine")
@@ -44,53 +43,64 @@ class Desk:
         self.registry = registry
         self.settings = settings
         self.monotonic = monotonic
-        self.tickets: dict[TicketKey, Ticket] = {}
         self.runs: dict[UUID, CarriedRun] = {}
-        self._tickets_of_run: dict[UUID, int] = {}
         self._in_hand: dict[str, int] = dict.fromkeys(settings.queues, 0)
         self._suspects = 0
 
     # -- tickets come and go -------------------------------------------------------------------------------------
 
-    def add(self, ticket: Ticket) -> Ticket:
-        """Take a ticket in hand."""
-        self.remove(self.tickets.get(ticket.key))
-        self.tickets[ticket.key] = ticket
-        self.runs[ticket.run.run_id] = ticket.run
-        self._tickets_of_run[ticket.run.run_id] = self._tickets_of_run.get(ticket.run.run_id, 0) + 1
-        self._in_hand[ticket.queue] = self._in_hand.get(ticket.queue, 0) + 1
-        self._suspects += ticket.lane is Lane.SUSPECT
-        return ticket
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in hand."""
+        return not any(self._in_hand.values())
 
-    def remove(self, ticket: Ticket | None) -> None:
-        """Let go of a ticket; what is carried of its run goes with its last one (see ``forget_idle_runs``)."""
-        if ticket is None or self.tickets.get(ticket.key) is not ticket:
-            return
-        del self.tickets[ticket.key]
-        self._tickets_of_run[ticket.run.run_id] -= 1
-        self._in_hand[ticket.queue] -= 1
-        self._suspects -= ticket.lane is Lane.SUSPECT
+    def tickets(self) -> list[Ticket]:
+        """Everything in hand."""
+        return [ticket for run in self.runs.values() for ticket in run.tickets.values()]
+
+    def find(self, run_id: UUID, slot: int) -> Ticket | None:
+        """The ticket of a job, if it is in hand."""
+        run = self.runs.get(run_id)
+        return run.tickets.get(slot) if run else None
 
     def has(self, ticket: Ticket) -> bool:
         """Whether a ticket is still in hand: it was not lost to a rescue, nor replaced."""
-        return self.tickets.get(ticket.key) is ticket
+        return ticket.run.tickets.get(ticket.slot) is ticket
 
-    def forget_idle_runs(self, run_ids: Iterable[UUID]) -> None:
-        """Forget the runs of which no ticket is left."""
-        for run_id in run_ids:
-            if not self._tickets_of_run.get(run_id):
-                self._tickets_of_run.pop(run_id, None)
-                self.runs.pop(run_id, None)
+    def add(self, ticket: Ticket) -> Ticket:
+        """Take a ticket in hand, in place of an earlier one of the same job."""
+        run = ticket.run
+        old = run.tickets.get(ticket.slot)
+        if old is not None:
+            self.remove(old)
+        if not run.tickets:
+            self.runs[run.run_id] = run
+        run.tickets[ticket.slot] = ticket
+        self._in_hand[ticket.queue] += 1
+        self._suspects += ticket.lane is Lane.SUSPECT
+        return ticket
+
+    def remove(self, ticket: Ticket) -> None:
+        """Let go of a ticket; what is carried of its run is forgotten later (``forget_idle``)."""
+        if self.has(ticket):
+            del ticket.run.tickets[ticket.slot]
+            self._in_hand[ticket.queue] -= 1
+            self._suspects -= ticket.lane is Lane.SUSPECT
+
+    def forget_idle(self, runs: Iterable[CarriedRun]) -> None:
+        """Forget the runs of which nothing is left in hand."""
+        for run in runs:
+            if not run.tickets:
+                self.runs.pop(run.run_id, None)
 
     def drop_everything(self) -> list[Ticket]:
         """Let go of all: the worker was declared dead."""
-        tickets = list(self.tickets.values())
-        self.tickets.clear()
+        dropped = self.tickets()
+        for ticket in dropped:
+            self.remove(ticket)
+            ticket.run.results.clear()
         self.runs.clear()
-        self._tickets_of_run.clear()
-        self._in_hand = dict.fromkeys(self._in_hand, 0)
-        self._suspects = 0
-        return tickets
+        return dropped
 
     # -- how much more -------------------------------------------------------------------------------------------
 
@@ -132,7 +142,7 @@ class Desk:
     def open(self, jobs: Iterable[Job], materials: Iterable[Material]) -> list[Ticket]:
         """Tickets for jobs that were claimed, with what was read of their runs."""
         by_run = {material.run_id: material for material in materials}
-        states: dict[tuple[UUID, int], dict[str, object]] = {}
+        states: dict[tuple[CarriedRun, int], dict[str, object]] = {}
         now, found = self.monotonic(), []
         for job in jobs:
             material = by_run.get(job.run_id)
@@ -142,15 +152,14 @@ class Desk:
             run = self.runs.get(job.run_id) or CarriedRun(material)
             if run.upto < job.saw:
                 run.take(material, job.saw)
-            key = (job.run_id, job.saw)
+            key = (run, job.saw)
             if key not in states:
                 states[key] = {**run.payload, **fold(material.outputs, job.saw)}
             found.append(self.add(self._ticket(run, job, job.claim, states[key], now)))
         return found
 
-    def go_on(self, plan: Plan, job: NextJob, material: Material | None, kept_since: float) -> Ticket:
+    def go_on(self, run: CarriedRun, job: NextJob, material: Material | None, kept_since: float) -> Ticket:
         """A ticket for a successor that is kept; ``material`` if the run had to be read again."""
-        run = self.runs[plan.run.id]
         if material is not None:
             run.take(material, job.saw)
         return self.add(self._ticket(run, job, job.claim, run.state(), kept_since))

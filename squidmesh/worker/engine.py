@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
@@ -34,12 +33,13 @@ from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from uuid import UUID
 
     from squidmesh.events import EventBus
     from squidmesh.registry import Registry
     from squidmesh.store.statements import Flow, Statement
+    from squidmesh.worker.carried import CarriedRun
     from squidmesh.worker.executor import Executor
     from squidmesh.worker.settings import WorkerSettings
 
@@ -115,10 +115,8 @@ class Engine:
         """When the turn in flight began, for the caretaker: a heartbeat is renewed only while the engine lives."""
         self._connect = connect
         self._connection: psycopg.Connection[Any] | None = None
-        self._results: dict[UUID, list[Ticket]] = defaultdict(list)
-        """Finished tickets to save, by run."""
-        self._held: dict[UUID, tuple[float, float]] = {}
-        """Runs that somebody else holds: when to ask again, and how long that was."""
+        self._waiting: set[CarriedRun] = set()
+        """The runs with results to save."""
         self._look = True
         """Whether to look for ready jobs, timers and adoptable jobs in the next turn."""
         self._reconcile = False
@@ -134,7 +132,7 @@ class Engine:
     def run(self) -> None:
         """Take turns until told to stop and nothing is in hand."""
         try:
-            while not (self.stopping and not self.desk.tickets):
+            while not (self.stopping and self.desk.empty):
                 if self._gather():
                     self._take_turn()
         finally:
@@ -162,7 +160,7 @@ class Engine:
         now = self.monotonic()
         if self._next_due is not None and self._next_due <= now:
             self._next_due, self._look = None, True
-        return self._look or self._reconcile or any(self._due_results(now))
+        return self._look or self._reconcile or any(self._due_runs(now))
 
     def _next_message(self, patience: float | None) -> Ticket | Call | UUID | None:
         began = self.monotonic()
@@ -179,9 +177,9 @@ class Engine:
     def _patience(self) -> float | None:
         """Seconds to wait for a message: none if there is work, a nap before going to sleep, then until a timer."""
         now = self.monotonic()
-        if self._look or self._reconcile or any(self._due_results(now)):
+        if self._look or self._reconcile or any(self._due_runs(now)):
             return 0.0
-        times = [at for at, _ in self._held.values()] + ([self._next_due] if self._next_due is not None else [])
+        times = [run.ask_again for run in self._waiting] + ([self._next_due] if self._next_due is not None else [])
         until = max(min(times) - now, 0.0001) if times else None
         if self._idle or self.stopping:
             return until
@@ -203,19 +201,23 @@ class Engine:
             case Call.CUT_OFF:
                 self.stopping = True
                 self._give_back(self.executor.withdraw())
-                self._cut_off([ticket for ticket in self.desk.tickets.values() if ticket.happening is None])
+                self._cut_off([ticket for ticket in self.desk.tickets() if ticket.happening is None])
             case Ticket() as ticket:
                 if self.desk.has(ticket):
-                    self._results[ticket.run.run_id].append(ticket)
+                    self._keep_result(ticket)
             case worker:
                 self._be_reborn(worker)
+
+    def _keep_result(self, ticket: Ticket) -> None:
+        ticket.run.results.append(ticket)
+        self._waiting.add(ticket.run)
 
     def _give_back(self, tickets: Iterable[Ticket]) -> None:
         """Give back what was not started."""
         for ticket in tickets:
             if self.desk.has(ticket):
                 ticket.happening = Returned()
-                self._results[ticket.run.run_id].append(ticket)
+                self._keep_result(ticket)
 
     def _cut_off(self, tickets: Iterable[Ticket]) -> None:
         """Give up on bodies that outlived the grace period: they are run again elsewhere, and it is not their fault."""
@@ -224,7 +226,7 @@ class Engine:
             self.tell_to_stop(ticket)
             ticket.happening = Abandoned(error, cut_off=True)
             ticket.finished = self.monotonic()
-            self._results[ticket.run.run_id].append(ticket)
+            self._keep_result(ticket)
 
     def _be_reborn(self, worker: UUID) -> None:
         """The worker was declared dead: what it had is not its own any more. Go on under a new name."""
@@ -232,12 +234,11 @@ class Engine:
         self.executor.withdraw()
         for ticket in self.desk.drop_everything():
             ticket.cancellation.raised = True
-        self._results.clear()
-        self._held.clear()
+        self._waiting.clear()
         self.worker, self._look = worker, True
 
-    def _due_results(self, now: float) -> Iterable[UUID]:
-        return (run_id for run_id in self._results if run_id not in self._held or self._held[run_id][0] <= now)
+    def _due_runs(self, now: float) -> Iterator[CarriedRun]:
+        return (run for run in self._waiting if run.ask_again <= now)
 
     # -- one turn ------------------------------------------------------------------------------------------------
 
@@ -251,50 +252,47 @@ class Engine:
         finally:
             self.busy_since = None
 
-    def _next_batch(self) -> dict[UUID, list[Ticket]]:
-        """The results to save in this turn, by run."""
-        now, batch, size = self.monotonic(), {}, 0
-        for run_id in sorted(self._due_results(now)):
-            batch[run_id] = self._results[run_id]
-            size += sum(_size(ticket) for ticket in batch[run_id])
+    def _next_batch(self) -> list[CarriedRun]:
+        """The runs whose results are saved in this turn."""
+        batch: list[CarriedRun] = []
+        size = 0
+        for run in self._due_runs(self.monotonic()):
+            batch.append(run)
+            size += sum(_size(ticket) for ticket in run.results)
             if size > self.settings.batch_bytes:
                 break
         return batch
 
-    def _commit(self, batch: dict[UUID, list[Ticket]]) -> None:
+    def _commit(self, batch: list[CarriedRun]) -> None:
         """Save a batch; if a value in it cannot be stored, halve it until the value's run stands alone."""
         try:
             self._run_turn(batch)
         except psycopg.Error as error:
-            if (error.sqlstate or "")[:2] not in DATA_ERRORS or not batch:
+            if not _is_data_error(error) or not batch:
                 raise
             if len(batch) == 1:
-                self._commit_broken(batch, error)
-                return
-            run_ids = sorted(batch)
-            for half in (run_ids[: len(run_ids) // 2], run_ids[len(run_ids) // 2 :]):
-                self._commit({run_id: batch[run_id] for run_id in half})
+                self._commit_broken(batch[0], error)
+            else:
+                self._commit(batch[: len(batch) // 2])
+                self._commit(batch[len(batch) // 2 :])
 
-    def _commit_broken(self, batch: dict[UUID, list[Ticket]], error: psycopg.Error) -> None:
+    def _commit_broken(self, run: CarriedRun, error: psycopg.Error) -> None:
         """Save a plain failure in place of what cannot be stored; if that fails too, only that it is broken."""
         said = describe(error, retryable=False)
-        (tickets,) = batch.values()
         for happening in (Failed(said, retryable=False), Broken({"type": said["type"], "message": "cannot be stored"})):
-            for ticket in tickets:
-                if not isinstance(ticket.happening, Completed) or ticket.happening.output is not None:
-                    ticket.happening = happening
+            for ticket in run.results:
+                ticket.happening = happening
             try:
-                self._run_turn(batch)
+                self._run_turn([run])
             except psycopg.Error as again:
-                logger.error("run %s cannot be saved: %s", tickets[0].run.run_id, again)  # noqa: TRY400 - no trace needed
-                error = again
-                if (again.sqlstate or "")[:2] not in DATA_ERRORS:
+                if not _is_data_error(again):
                     raise
+                error = again
             else:
                 return
         raise error
 
-    def _run_turn(self, batch: dict[UUID, list[Ticket]]) -> None:
+    def _run_turn(self, batch: list[CarriedRun]) -> None:
         self.number += 1
         turn = Turn(self, batch, look=self._look, reconcile=self._reconcile, idle=self._idle_change())
         drive(self._connected(), turn.flow(), self.schema)
@@ -316,28 +314,26 @@ class Engine:
             self._note_due(turn.next_due)
         for ticket in turn.settled:
             self.desk.remove(ticket)
-        for run_id in turn.batch:
-            self._settle_results(run_id, held=run_id in turn.held)
-        for plan in turn.plans:
-            carried = self.desk.runs.get(plan.run.id)
-            if carried is not None:
-                carried.follow(plan)
+        for run in turn.batch:
+            self._settle_results(run, held=run in turn.held)
+        for plan, run in turn.decided:
+            run.follow(plan)
         self._learn(turn)
         tickets = turn.open_tickets()
-        self.desk.forget_idle_runs(turn.batch)
+        self.desk.forget_idle(turn.batch)
         if self.bus.active:
             for plan in turn.plans:
                 self.bus.emit(events_of(plan))
         self._hand_out(tickets)
 
-    def _settle_results(self, run_id: UUID, *, held: bool) -> None:
-        if not held:
-            self._results.pop(run_id, None)
-            self._held.pop(run_id, None)
+    def _settle_results(self, run: CarriedRun, *, held: bool) -> None:
+        if held:
+            run.patience = min(max(run.patience * 2, SHORTEST_HOLD), LONGEST_HOLD)
+            run.ask_again = self.monotonic() + run.patience
             return
-        _, before = self._held.get(run_id, (0.0, SHORTEST_HOLD / 2))
-        delay = min(before * 2, LONGEST_HOLD)
-        self._held[run_id] = (self.monotonic() + delay, delay)
+        run.results.clear()
+        run.ask_again = run.patience = 0.0
+        self._waiting.discard(run)
 
     def _note_due(self, seconds: float) -> None:
         at = self.monotonic() + max(seconds, 0.0)
@@ -365,7 +361,7 @@ class Engine:
         else:
             ticket.happening, ticket.finished = Completed(), self.monotonic()
             ticket.started = ticket.finished - float(ticket.step.settings["seconds"])
-        self._results[ticket.run.run_id].append(ticket)
+        self._keep_result(ticket)
 
     # -- the connection ------------------------------------------------------------------------------------------
 
@@ -396,6 +392,10 @@ class Engine:
                 self._take_in(self.inbox.get(timeout=left))
             except Empty:
                 return
+
+
+def _is_data_error(error: psycopg.Error) -> bool:
+    return (error.sqlstate or "")[:2] in DATA_ERRORS
 
 
 def _size(ticket: Ticket) -> int:

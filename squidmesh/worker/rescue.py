@@ -10,7 +10,7 @@ from squidmesh.store.jobs import list_claimed, notify_idle, pin_plans, read_jobs
 from squidmesh.store.runs import lock_runs, read_definitions
 from squidmesh.store.saving import save_plans
 from squidmesh.store.statements import Batch, ask
-from squidmesh.worker.deciding import decide
+from squidmesh.worker.deciding import Case, decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,11 +96,12 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
         "pid": worker.pid,
         "late_seconds": round(worker.late, 1),
     }
-    findings = {
-        run.id: [Finding(j.slot, worker.id, j.claim, Abandoned(error)) for j in ours if j.run_id == run.id]
-        for run in runs
-    }
-    plans = yield from decide(registry, runs, current, findings)
+    cases = {run.id: Case(run, []) for run in runs}
+    for job in current:
+        if (case := cases.get(job.run_id)) is not None:
+            case.jobs[job.slot] = job
+            case.findings.append(Finding(job.slot, worker.id, job.claim, Abandoned(error)))
+    plans = yield from decide(registry, list(cases.values()))
     queues = sorted({job.queue for plan in plans for job in (*plan.moved, *plan.added)})
     yield Batch((*save_plans(plans, channel), notify_idle(channel, queues)), last=True)
     return plans

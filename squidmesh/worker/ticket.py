@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from squidmesh.context import Cancellation, Context
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from squidmesh.planner.outcome import Happening
     from squidmesh.records import JobKind, JSONObject, Lane
     from squidmesh.worker.carried import CarriedRun
-
-TicketKey: TypeAlias = "tuple[UUID, int]"
-"""(run, slot)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +60,7 @@ class Ticket:
     happening: Happening | None = None
 
     @property
-    def key(self) -> TicketKey:
+    def key(self) -> tuple[UUID, int]:
         """(run, slot)."""
         return self.run.run_id, self.slot
 

@@ -20,16 +20,17 @@ from squidmesh.store.runs import lock_runs
 from squidmesh.store.saving import save_plans
 from squidmesh.store.statements import Batch
 from squidmesh.store.workers import set_idle
-from squidmesh.worker.deciding import decide
+from squidmesh.worker.deciding import Case, decide
 from squidmesh.worker.desk import finding_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from uuid import UUID
 
     from squidmesh.planner.plan import LockedRun, NextJob, Plan
     from squidmesh.store.jobs import Material, Room
     from squidmesh.store.statements import Flow, Statement
+    from squidmesh.worker.carried import CarriedRun
     from squidmesh.worker.engine import Engine
     from squidmesh.worker.ticket import Ticket
 
@@ -39,14 +40,14 @@ class Turn:
 
     Args:
         engine: Whose turn it is.
-        batch: The results to save, by run.
+        batch: The runs whose results are to be saved.
         look: Whether to wake sleepers and adopt parked jobs, beside claiming.
         reconcile: Whether to compare what is in hand with what the database says first.
         idle: What to tell starts, if anything changed: whether this worker sleeps.
     """
 
     def __init__(
-        self, engine: Engine, batch: dict[UUID, list[Ticket]], *, look: bool, reconcile: bool, idle: bool | None
+        self, engine: Engine, batch: Sequence[CarriedRun], *, look: bool, reconcile: bool, idle: bool | None
     ) -> None:
         self.engine = engine
         self.desk = engine.desk
@@ -54,9 +55,9 @@ class Turn:
         self.look = look
         self.reconcile = reconcile
         self.idle = idle
-        self.plans: list[Plan] = []
+        self.decided: list[tuple[Plan, CarriedRun]] = []
         self.kept: list[tuple[Plan, NextJob, Ticket]] = []
-        self.held: set[UUID] = set()
+        self.held: list[CarriedRun] = []
         self.settled: list[Ticket] = []
         self.claimed: list[Job] = []
         self.materials: list[Material] = []
@@ -71,75 +72,85 @@ class Turn:
         self.claimed += [*found.get("claim_jobs", ()), *found.get("adopt_jobs", ())]
         self.materials = found.get("read_claimed", [])
         _, due = found.get("wake_jobs", (0, None))
-        sleeps = [job.delay for plan in self.plans for job in _all_jobs(plan) if job.state is JobState.SLEEPING]
+        sleeps = [job.delay for plan in self.plans for job in plan.jobs if job.state is JobState.SLEEPING]
         dues = [seconds for seconds in (due, *sleeps) if seconds is not None]
         self.next_due = min(dues) if dues else None
+
+    @property
+    def plans(self) -> list[Plan]:
+        """What was decided."""
+        return [plan for plan, _ in self.decided]
 
     # -- lock and decide -----------------------------------------------------------------------------------------
 
     def _lock_and_decide(self) -> Flow[None]:
-        tickets = [ticket for results in self.batch.values() for ticket in results]
         statements: list[Statement[Any]] = [pin_plans()]
         if self.reconcile:
             statements.append(list_claimed(self.engine.worker))
-        if tickets:
-            statements += [lock_runs(sorted(self.batch)), read_jobs([ticket.key for ticket in tickets])]
+        if self.batch:
+            keys = [ticket.key for run in self.batch for ticket in run.results]
+            statements += [lock_runs([run.run_id for run in self.batch]), read_jobs(keys)]
         found = _by_name(statements, (yield Batch(tuple(statements))))
         if self.reconcile:
             self._reconcile(found["list_claimed"])
-        if tickets:
+        if self.batch:
             yield from self._decide(found["lock_runs"], found["read_jobs"])
 
     def _reconcile(self, listed: list[Job]) -> None:
         """Adopt what the database says is ours and memory does not have; let go of what it says is not."""
-        ours = {(job.run_id, job.slot): job for job in listed}
-        for ticket in list(self.desk.tickets.values()):
-            job = ours.get(ticket.key)
-            if job is None or job.claim != ticket.claim:
+        ours = {(job.run_id, job.slot): job.claim for job in listed}
+        for ticket in self.desk.tickets():
+            if ours.get(ticket.key) != ticket.claim:
                 ticket.cancellation.raised = True
                 self.settled.append(ticket)
-        known = {ticket.key: ticket.claim for ticket in self.desk.tickets.values()}
-        self.claimed += [job for key, job in ours.items() if known.get(key) != job.claim]
+        known = {ticket.key: ticket.claim for ticket in self.desk.tickets()}
+        self.claimed += [job for job in listed if known.get((job.run_id, job.slot)) != job.claim]
 
-    def _decide(self, runs: list[LockedRun], jobs: list[Job]) -> Flow[None]:
-        locked = {run.id for run in runs}
-        self._sort_out_held(locked, jobs)
-        now = self.engine.monotonic()
-        worker = self.engine.worker
-        findings = {run.id: [finding_of(ticket, worker, now) for ticket in self.batch[run.id]] for run in runs}
-        at_hand = {run.id for run in runs if self._is_current(run)}
-        self.plans = yield from decide(self.engine.registry, runs, jobs, findings, at_hand)
-        for plan in self.plans:
-            self.settled += self.batch[plan.run.id]
-            if plan.snapshot_seq is not None:
-                plan.add_snapshot(self.desk.runs[plan.run.id].snapshot(plan))
-            if not self.engine.stopping:
-                self._keep_one(plan)
-
-    def _is_current(self, run: LockedRun) -> bool:
-        carried = self.desk.runs.get(run.id)
-        return carried is not None and carried.upto == run.seq
-
-    def _sort_out_held(self, locked: set[UUID], jobs: list[Job]) -> None:
-        """What was not locked is held by somebody else, and asked for again; or is not ours any more, and lost."""
-        worker = self.engine.worker
-        fences = {(job.run_id, job.slot): job.claim for job in jobs if job.worker == worker}
-        for run_id, tickets in self.batch.items():
-            if run_id in locked:
-                continue
-            if any(fences.get(ticket.key) == ticket.claim for ticket in tickets):
-                self.held.add(run_id)
+    def _decide(self, locked: list[LockedRun], jobs: list[Job]) -> Flow[None]:
+        now, worker = self.engine.monotonic(), self.engine.worker
+        carried = {run.run_id: run for run in self.batch}
+        cases: dict[UUID, Case] = {}
+        for run in locked:
+            mine = carried[run.id]
+            findings = [finding_of(ticket, worker, now) for ticket in mine.results]
+            cases[run.id] = Case(run, findings, may_snapshot=mine.upto == run.seq)
+        unlocked: list[Job] = []
+        for job in jobs:
+            case = cases.get(job.run_id)
+            if case is None:
+                unlocked.append(job)
             else:
-                self.settled += tickets
+                case.jobs[job.slot] = job
+        plans = yield from decide(self.engine.registry, list(cases.values()))
+        self.decided = [(plan, carried[plan.run.id]) for plan in plans]
+        for plan, mine in self.decided:
+            self._conclude(plan, mine)
+        self._sort_out_held([run for run in self.batch if run.run_id not in cases], unlocked)
 
-    def _keep_one(self, plan: Plan) -> None:
+    def _conclude(self, plan: Plan, run: CarriedRun) -> None:
+        self.settled += run.results
+        if plan.snapshot_seq is not None:
+            plan.add_snapshot(run.snapshot(plan))
+        if not self.engine.stopping:
+            self._keep_one(plan, run.results[0])
+
+    def _keep_one(self, plan: Plan, before: Ticket) -> None:
         """Keep one successor of what ended, under a new claim number."""
-        before = self.batch[plan.run.id][0]
-        for job in _all_jobs(plan):
+        for job in plan.jobs:
             if self.desk.may_keep(plan, job, before):
                 job.state, job.worker, job.claim = JobState.CLAIMED, self.engine.worker, self.engine.number
                 self.kept.append((plan, job, before))
                 return
+
+    def _sort_out_held(self, runs: list[CarriedRun], jobs: list[Job]) -> None:
+        """What was not locked is held by somebody else, and asked for again; or is not ours any more, and lost."""
+        worker = self.engine.worker
+        ours = {(job.run_id, job.slot): job.claim for job in jobs if job.worker == worker}
+        for run in runs:
+            if any(ours.get(ticket.key) == ticket.claim for ticket in run.results):
+                self.held.append(run)
+            else:
+                self.settled += run.results
 
     # -- save and claim ------------------------------------------------------------------------------------------
 
@@ -160,7 +171,7 @@ class Turn:
                 statements.append(adopt_jobs(engine.worker, engine.number, ahead, engine.registry.knows))
         if rooms:
             statements.append(claim_jobs(engine.worker, engine.number, rooms))
-        unread = [(plan.run.id, job.saw) for plan, job, _ in self.kept if not self._is_current(plan.run)]
+        unread = [(plan.run.id, job.saw) for plan, job, before in self.kept if before.run.upto != plan.run.seq]
         unread += [(job.run_id, job.saw) for job in self.claimed]
         if rooms or unread:
             statements.append(read_claimed(unread))
@@ -174,7 +185,7 @@ class Turn:
         room = {room.queue: room.limit for room in rooms if room.lane is Lane.AHEAD}
         found: set[str] = set()
         for plan in self.plans:
-            for job in _all_jobs(plan):
+            for job in plan.jobs:
                 if job.state is JobState.READY:
                     room[job.queue] = room.get(job.queue, 0) - 1
                     if room[job.queue] < 0:
@@ -190,15 +201,10 @@ class Turn:
         read = {material.run_id: material for material in self.materials}
         tickets: list[Ticket] = []
         for plan, job, before in self.kept:
-            carried = self.desk.runs[plan.run.id]
-            material = None if carried.upto == plan.seq else read[plan.run.id]
-            tickets.append(self.desk.go_on(plan, job, material, before.kept_since))
+            run = before.run
+            material = None if run.upto == plan.seq else read[run.run_id]
+            tickets.append(self.desk.go_on(run, job, material, before.kept_since))
         return tickets + self.desk.open(self.claimed, self.materials)
-
-
-def _all_jobs(plan: Plan) -> Iterator[NextJob]:
-    yield from plan.moved
-    yield from plan.added
 
 
 def _by_name(statements: list[Statement[Any]], results: list[Any]) -> dict[str, Any]:
