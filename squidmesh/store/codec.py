@@ -77,7 +77,7 @@ def encode(value: object, *, what: str, limit: int = DEFAULT_LIMIT) -> Encoded:
 
 def decode(text: str) -> JSON:
     """The value of a JSON text that came out of Postgres."""
-    return _decode(text)
+    return _scan(text)[0]
 
 
 def _encode_fast(value: object, what: str, limit: int) -> Encoded | None:
@@ -88,7 +88,7 @@ def _encode_fast(value: object, what: str, limit: int) -> Encoded | None:
         _check_size(size, what, limit)
         if r"\u0000" in text or _may_have_long_integer(text):
             return None
-        decoded = _decode_ordered(text)
+        decoded = _scan_ordered(text)[0]
         if _is_deep(text, decoded) or decoded != value:
             return None
     except Unencodable:
@@ -106,7 +106,7 @@ def _encode_walked(value: object, what: str, limit: int) -> Encoded:
         raise Unencodable(path, problem) from None
     try:
         text = _as_jsonb_keeps_it(_encode(plain))
-        decoded = _decode_ordered(text)
+        decoded = _scan_ordered(text)[0]
     except ValueError as error:  # the host has lowered Python's own limit of digits
         raise Unencodable(what, f"cannot be written as JSON: {error}") from error
     size = len(text.encode())
@@ -173,8 +173,9 @@ def _key_order(pair: tuple[str, JSON]) -> tuple[int, str]:
 
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_decode: Final = json.JSONDecoder().decode
-_decode_ordered: Final = json.JSONDecoder(object_pairs_hook=_ordered).decode
+_scan: Final = json.JSONDecoder().raw_decode
+_scan_ordered: Final = json.JSONDecoder(object_pairs_hook=_ordered).raw_decode
+"""``decode`` without its two looks for white space, which neither jsonb nor the encoder puts around a value."""
 
 _STRING_OR_NUMBER: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-0\.0(?![0-9])|-?[0-9.]+e\+[0-9]+')
 _MANY_DIGITS: Final = re.compile("[0-9]{40}")

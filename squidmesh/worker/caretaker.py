@@ -17,6 +17,7 @@ import psycopg
 from squidmesh.events import WORKER_DECLARED_DEAD, Event, events_of
 from squidmesh.store.database import CommitUnknown, drive
 from squidmesh.store.jobs import list_flagged
+from squidmesh.store.migrations import ensure_schema
 from squidmesh.store.statements import Batch
 from squidmesh.store.workers import (
     LateWorker,
@@ -73,7 +74,9 @@ class Caretaker:
 
         Raises:
             psycopg.Error: It cannot be announced.
+            SchemaError: The schema is missing, or not served by this code.
         """
+        self._ask(ensure_schema(self._engine.schema))
         self._ask(register_worker(self.record, self._settings.lease))
         self._thread.start()
 
@@ -105,6 +108,8 @@ class Caretaker:
             except (psycopg.Error, CommitUnknown) as error:
                 logger.warning("a heartbeat failed (%s); trying again", error)
                 self._forget_broken_connection()
+            except Exception:  # the top of a service loop: a worker without heartbeats would be a zombie
+                logger.exception("a heartbeat failed; trying again")
             if not woken:
                 self._engine.inbox.put(Call.BEAT)
 

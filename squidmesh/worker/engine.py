@@ -321,10 +321,14 @@ class Engine:
         self._learn(turn)
         tickets = turn.open_tickets()
         self.desk.forget_idle(turn.batch)
-        if self.bus.active:
-            for plan in turn.plans:
-                self.bus.emit(events_of(plan))
+        self._tell(turn)
         self._hand_out(tickets)
+
+    def _tell(self, turn: Turn) -> None:
+        for plan in turn.plans if self.bus.active else ():
+            # After a commit whose answer was lost, results that come too late are those that it had saved.
+            if plan.changes or not turn.reconcile:
+                self.bus.emit(events_of(plan))
 
     def _settle_results(self, run: CarriedRun, *, held: bool) -> None:
         if held:

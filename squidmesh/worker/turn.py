@@ -190,8 +190,8 @@ class Turn:
                     room[job.queue] = room.get(job.queue, 0) - 1
                     if room[job.queue] < 0:
                         found.add(job.queue)
-                elif job.state is JobState.SLEEPING and job.queue not in self.engine.settings.queues:
-                    found.add(job.queue)
+                elif job.state is JobState.PARKED or job.queue not in self.engine.settings.queues:
+                    found.add(job.queue)  # a step that only others know, or a timer that only they watch
         return sorted(found)
 
     # -- after the commit ----------------------------------------------------------------------------------------

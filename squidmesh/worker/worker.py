@@ -42,12 +42,16 @@ if TYPE_CHECKING:
     import psycopg
 
     from squidmesh.clock import Clock
+    from squidmesh.context import Context
     from squidmesh.events import EventBus
     from squidmesh.registry import Registry
     from squidmesh.worker.ticket import Ticket
 
 LISTENER_PATIENCE: Final = 5.0
 """Seconds to wait for the listener at the start; without it the worker polls."""
+
+LAST_WORDS: Final = 1.0
+"""Seconds that subscribers have for the last events when the worker stops."""
 
 logger = logging.getLogger("squidmesh.worker")
 
@@ -111,11 +115,17 @@ class Worker:
         """The worker's id: random, new at each start, and when it goes on after it was declared dead."""
         return self._caretaker.record.id
 
+    @property
+    def running(self) -> tuple[Context, ...]:
+        """The steps whose bodies run in it right now."""
+        return tuple(ticket.context() for ticket in self._executor.running())
+
     def start(self) -> Self:
         """Start the threads and begin to work. Starting twice is allowed.
 
         Raises:
             psycopg.Error: The database cannot be reached.
+            SchemaError: Its schema is missing, or not served by this code.
         """
         if not self._started:
             self._started = True
@@ -193,6 +203,7 @@ class Worker:
         # The heartbeat goes last: until here what is in hand was still ours.
         self._caretaker.stop()
         self._bus.emit([Event(WORKER_STOPPED, None, {"worker": str(self.id)})])
+        self._bus.flush(LAST_WORDS)
         self._ended.set()
 
     def _run_engine(self) -> None:
