@@ -112,9 +112,8 @@ class EventBus:
         entry = (frozenset(names or EVENT_NAMES), subscriber)
         with self._lock:
             self._subscribers = (*self._subscribers, entry)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._deliver, name="squidmesh-events", daemon=True)
-                self._thread.start()
+            if self._thread is None:
+                self._start()
 
         def unsubscribe() -> None:
             with self._lock:
@@ -122,10 +121,22 @@ class EventBus:
 
         return unsubscribe
 
+    def begin_anew(self) -> None:
+        """In a forked child: keep the subscribers; the thread, and what it has not delivered yet, are the parent's."""
+        self._queue, self._lock, self._thread = SimpleQueue(), threading.Lock(), None
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._deliver, name="squidmesh-events", daemon=True)
+        self._thread.start()
+
     def emit(self, events: Iterable[Event]) -> None:
         """Hand events over for delivery; they are made lazily, on the delivering thread."""
         if self._subscribers:
             self._queue.put(events)
+            if self._thread is None:  # the subscribers are older than this process
+                with self._lock:
+                    if self._thread is None:
+                        self._start()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything emitted so far was delivered, at most ``timeout`` seconds; return whether it was."""
@@ -169,9 +180,10 @@ def events_of(plan: Plan) -> Iterator[Event]:
     old, new = plan.shown_move
     if old is not new:
         yield Event(RUN_TRANSITION, run.id, {**about, "from_status": str(old), "to_status": str(new)})
-    for job in (*plan.moved, *plan.added):
+    failed = {(a.step, a.visit, a.attempt) for a in plan.attempts if a.status is AttemptStatus.FAILED}
+    for job in plan.jobs:
         where: JSONObject = {**about, "step": job.step, "attempt": job.attempt, "queue": job.queue}
-        if job.same_visit and job.attempt > 1 and job.state is JobState.SLEEPING:
+        if (job.step, job.visit, job.attempt - 1) in failed:
             yield Event(STEP_RETRY_SCHEDULED, run.id, {**where, "attempt": job.attempt - 1}, {"delay": job.delay})
         if job.state is not JobState.PARKED:
             yield Event(RUN_DISPATCHED, run.id, where, {"delay": job.delay})
@@ -204,6 +216,14 @@ def handed_out(tickets: Iterable[Ticket]) -> Iterator[Event]:
             run.status = str(RunStatus.RUNNING)
         where = {"step": ticket.step_name, "visit": ticket.visit, "attempt": ticket.attempt}
         yield Event(STEP_STARTED, run.run_id, {**about, **where})
+
+
+def discarded(tickets: Iterable[Ticket]) -> Iterator[Event]:
+    """What it means that results came too late: their jobs were given to somebody else."""
+    for ticket in tickets:
+        about: JSONObject = {"workflow": ticket.run.workflow, "trigger": ticket.run.trigger, "status": ticket.run.status}
+        where = {"step": ticket.step_name, "slot": ticket.slot, "claim": ticket.claim}
+        yield Event(STEP_DISCARDED, ticket.run.run_id, {**about, **where})
 
 
 def started(run_id: UUID, workflow: str, trigger: str, steps: Iterable[str], source: UUID | None) -> Iterator[Event]:

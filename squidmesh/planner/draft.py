@@ -197,9 +197,8 @@ class Draft:
     # -- ending --------------------------------------------------------------------------------------------------
 
     def fail(self, error: JSONObject) -> None:
-        """The run fails with ``error``; the first reason stands."""
-        if self.ending is None:
-            self.ending, self.error = RunStatus.FAILING, error
+        """The run fails with ``error``: nothing is decided about it any more, so the first reason stands."""
+        self.ending, self.error = RunStatus.FAILING, error
 
     def withdraw(self, reason: str) -> None:
         """Take away what does not execute yet.
@@ -209,9 +208,8 @@ class Draft:
         """
         if not self.has_all_jobs:
             raise NeedsAllJobs
-        for slot, job in sorted({**self.jobs, **self.next}.items(), key=lambda item: item[0]):
-            executes = job is not None and job.state is JobState.CLAIMED and slot not in self.next
-            if job is not None and not executes:
+        for _, job in sorted({**self.jobs, **self.next}.items(), key=lambda item: item[0]):
+            if job is not None and job.state is not JobState.CLAIMED:
                 self.record(job, AttemptStatus.CANCELLED, error={"type": "Cancelled", "message": reason})
                 self.leave(job)
 

@@ -131,11 +131,6 @@ class NextJob:
         self.delay, self.state = delay, JobState.SLEEPING if delay > 0 else JobState.READY
         return self
 
-    @property
-    def retrying(self) -> bool:
-        """Whether an earlier attempt of this visit failed."""
-        return self.attempt > 1
-
 
 @dataclass(slots=True, kw_only=True)
 class Plan:

@@ -1,0 +1,189 @@
+"""A random schedule: workers that claim, finish, fail, crash and give back, and a person who cancels.
+
+What happens next is taken from decisions that were drawn beforehand. When those run out, every step ends well and in
+order, so a schedule always comes to an end, if the planner lets it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from squidmesh.definition import StepKind
+from squidmesh.planner.outcome import Abandoned, Broken, Completed, Deferred, Failed, Finding, Output, Returned, Unknown
+from squidmesh.states import JobState
+from tests.property.simulator import OTHER_WORKER, WORKER, Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from squidmesh.definition import Definition
+    from squidmesh.planner.outcome import Happening
+    from squidmesh.planner.plan import LockedRun, Plan
+    from squidmesh.records import Job
+    from squidmesh.states import RunStatus
+    from tests.property.strategies import Choices
+
+SMALL: Final = Output('{"n": 1}', {"n": 1})
+LARGE: Final = Output("x" * 80_000, {"n": "x" * 79_000})
+"""Enough for a snapshot."""
+
+BROKEN_OFF: Final = {"type": "WorkerLost", "message": "gone"}
+
+ENDINGS: Final = (
+    *("well", "well", "well", "review", "review", "retryable", "retryable", "final", "surprise"),
+    *("defer", "crash", "crash", "cut off", "return", "unknown", "broken"),
+)
+"""How a job that was handed out may end; "well" first, as Choices wants it."""
+
+UNSTARTED: Final = ("well", "well", "crash", "return")
+"""The same for a job without a body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One save: the run and its jobs before it, what was found, and the plan that was applied."""
+
+    run: LockedRun
+    jobs: dict[int, Job]
+    findings: tuple[Finding, ...]
+    plan: Plan
+
+
+class Driver:
+    """Drives a run by chance until only a human could go on.
+
+    Args:
+        sim: The run.
+        chosen: The decisions.
+        outcomes: Of each step, the outcome with which it completes. Without them, anything happens.
+        most_at_once: How many findings a batch has at most.
+    """
+
+    def __init__(
+        self, sim: Simulator, chosen: Choices, *, outcomes: Mapping[str, str] | None = None, most_at_once: int = 4
+    ) -> None:
+        self.sim = sim
+        self.chosen = chosen
+        self.outcomes = outcomes
+        self.most_at_once = most_at_once
+
+    def turns(self) -> Iterator[Turn]:
+        """Every save, just after it was applied."""
+        while self._anything_left():
+            if self.outcomes is None and not self.sim.run.status.ending and self.chosen.once_in(100):
+                yield self._cancel()
+            elif claimed := self._claimed_to_finish():
+                yield self._finish(claimed)
+            else:
+                self._hand_out()
+
+    def _anything_left(self) -> bool:
+        return any(not self.sim.waits_for_human(job) for job in self.sim.jobs.values())
+
+    def _claimed_to_finish(self) -> list[int]:
+        """Jobs that end in one batch, if any do now: those that are not handed out may be first."""
+        claimed = self.sim.slots(JobState.CLAIMED)
+        if not claimed or (self._waiting() and self.chosen.once_in(2)):
+            return []
+        batch = [self.chosen.among(claimed)]
+        while len(batch) < min(len(claimed), self.most_at_once) and self.chosen.once_in(2):
+            batch.append(self.chosen.among([slot for slot in claimed if slot not in batch]))
+        return batch
+
+    def _waiting(self) -> list[int]:
+        """The slots of the jobs that can be woken or handed out."""
+        jobs = self.sim.jobs.items()
+        return [slot for slot, job in jobs if job.state is not JobState.CLAIMED and not self.sim.waits_for_human(job)]
+
+    def _hand_out(self) -> None:
+        slot = self.chosen.among(self._waiting())
+        if self.sim.jobs[slot].state is JobState.SLEEPING:
+            self.sim.wake(slot)
+        else:
+            self.sim.claim(slot, self.chosen.among((WORKER, OTHER_WORKER)))
+
+    def _cancel(self) -> Turn:
+        run, jobs = self.sim.run, dict(self.sim.jobs)
+        plan = self.sim.cancel()
+        assert plan is not None
+        return Turn(run, jobs, (), plan)
+
+    def _finish(self, slots: list[int]) -> Turn:
+        run, jobs = self.sim.run, dict(self.sim.jobs)
+        findings = tuple(self.sim.finding(slot, self._happening(jobs[slot])) for slot in slots)
+        return Turn(run, jobs, findings, self.sim.save(*findings))
+
+    def _happening(self, job: Job) -> Happening:
+        if self.outcomes is not None:
+            return Completed(outcome=self.outcomes[job.step])
+        if self.sim.graph.steps[job.step].kind is not StepKind.FUNCTION:
+            what = self.chosen.among(UNSTARTED)
+        else:
+            what = self.chosen.among(ENDINGS)
+            # Most runs are to live on, for what comes later is more interesting.
+            what = what if self._leads_on(job, what) or self.chosen.once_in(5) else "well"
+        return self._happen(what)
+
+    def _leads_on(self, job: Job, what: str) -> bool:
+        """Whether the run goes on although the step ends in this way."""
+        if what in ("review", "surprise"):
+            return (job.step, what) in self.sim.graph.edges
+        if what in ("retryable", "final"):
+            policy = self.sim.graph.steps[job.step].options.retry
+            return (job.step, "error") in self.sim.graph.edges or (
+                what == "retryable" and job.attempt < policy.max_attempts
+            )
+        return what != "broken"
+
+    def _happen(self, what: str) -> Happening:
+        output = self.chosen.among((None, SMALL, LARGE))
+        error = {"type": "Error", "message": what, "retryable": what != "final"}
+        happenings: dict[str, Happening] = {
+            "well": Completed(output),
+            "review": Completed(output, "review"),
+            "surprise": Completed(output, "surprise"),
+            "retryable": Failed(error, retry_after=self.chosen.among((None, 7.0)), chance=0.5),
+            "final": Failed(error, retryable=False),
+            "defer": Deferred(30.0, "not yet"),
+            "crash": Abandoned(BROKEN_OFF),
+            "cut off": Abandoned(BROKEN_OFF, cut_off=True),
+            "return": Returned(),
+            "unknown": Unknown(),
+            "broken": Broken(BROKEN_OFF),
+        }
+        return happenings[what]
+
+
+def moves_that_occur(definition: Definition) -> set[tuple[RunStatus, RunStatus]]:
+    """Every move of everything that can happen to a run, but for deferrals and other ways to wait."""
+    found: set[tuple[RunStatus, RunStatus]] = set()
+    seen: set[object] = set()
+    ahead = [Simulator(definition)]
+    while ahead:
+        sim = ahead.pop()
+        for after in _futures(sim):
+            found.add((sim.run.status, after.run.status))
+            jobs = frozenset((j.step, j.state, j.attempt, j.crashes, j.reason) for j in after.jobs.values())
+            if (after.run.status, jobs) not in seen:
+                seen.add((after.run.status, jobs))
+                ahead.append(after)
+    return found
+
+
+def _futures(sim: Simulator) -> Iterator[Simulator]:
+    """The run after each single thing that can happen to it now."""
+    happenings = (Completed(), Failed({"retryable": True}), Abandoned(BROKEN_OFF))
+    for slot in sim.slots(JobState.READY):
+        (after := sim.fork()).claim(slot)
+        yield after
+    for slot in sim.slots(JobState.SLEEPING):
+        (after := sim.fork()).wake(slot)
+        yield after
+    for slot in sim.slots(JobState.CLAIMED):
+        for happening in happenings:
+            (after := sim.fork()).save(after.finding(slot, happening))
+            yield after
+    if not sim.run.status.ending and not sim.run.status.terminal:
+        (after := sim.fork()).cancel()
+        yield after

@@ -1,0 +1,253 @@
+"""One run and its rows in memory, changed as the database changes them: the reference model of the store.
+
+It has no rule of its own. What happens to the run is the planner's decision; when which job is claimed, woken or ended
+is up to whoever drives it. So whatever a test sees here was decided by the planner from rows as they would be stored.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+from uuid import UUID
+
+from squidmesh.planner.draft import NeedsAllJobs
+from squidmesh.planner.graph import Graph
+from squidmesh.planner.outcome import Completed, Finding, Output
+from squidmesh.planner.plan import LockedRun, NewAttempt, NewAudit
+from squidmesh.planner.planner import plan_cancel, plan_findings, plan_start
+from squidmesh.planner.progress import Progress
+from squidmesh.records import Job, Lane
+from squidmesh.states import JobState, ParkedReason, RunStatus, shown_status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from squidmesh.definition import Definition
+    from squidmesh.planner.outcome import Happening
+    from squidmesh.planner.plan import NextJob, Plan
+    from squidmesh.records import JSON
+
+RUN_ID: Final = UUID(int=0)
+WORKER: Final = UUID(int=1)
+OTHER_WORKER: Final = UUID(int=2)
+
+CONTEXT: Final = Output("x" * 1024, {})
+"""What every snapshot is taken of: only its weight matters here."""
+
+Row: TypeAlias = NewAttempt | NewAudit
+"""A row of the run's history."""
+
+
+class Simulator:
+    """One run and its rows.
+
+    Args:
+        definition: The workflow; the run is started at once.
+        may_snapshot: Whether the context is at hand when findings are saved.
+
+    Attributes:
+        run: The run's row.
+        jobs: The jobs' rows by slot.
+        turns: The rows of the history, in the order in which they were saved, a tuple for each save.
+    """
+
+    def __init__(self, definition: Definition, *, may_snapshot: bool = False) -> None:
+        self.graph = Graph(definition)
+        self.may_snapshot = may_snapshot
+        self.turns: list[tuple[Row, ...]] = []
+        self._claims = 0
+        new = LockedRun(
+            id=RUN_ID,
+            workflow=definition.workflow,
+            trigger="manual",
+            fingerprint=definition.fingerprint,
+            status=RunStatus.PENDING,
+            attention=None,
+            seq=0,
+            progress=Progress(),
+            error=None,
+        )
+        start = plan_start(self.graph, new)
+        self.run = replace(new, status=start.status, progress=stored(start.progress))
+        self.jobs = {job.slot: row(job) for job in start.jobs}
+
+    def fork(self, run: LockedRun | None = None, jobs: Mapping[int, Job] | None = None) -> Simulator:
+        """The same run, to go on with in another way, from here or from where it once stood."""
+        other = copy(self)
+        other.run, other.jobs = run or self.run, dict(self.jobs if jobs is None else jobs)
+        other.turns = [turn for turn in self.turns if not turn or turn[-1].seq < other.run.seq]
+        return other
+
+    # -- what can be seen ----------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> list[Row]:
+        """The rows of the history in the order of their ``seq``."""
+        return [row for turn in self.turns for row in turn]
+
+    @property
+    def attempts(self) -> list[NewAttempt]:
+        return [row for row in self.history if isinstance(row, NewAttempt) and row.kind == "step"]
+
+    @property
+    def audits(self) -> list[NewAudit]:
+        return [row for row in self.history if isinstance(row, NewAudit)]
+
+    @property
+    def shown(self) -> RunStatus:
+        """The run's status as people are shown it."""
+        return shown_status(self.run.status, claimed=bool(self.slots(JobState.CLAIMED)))
+
+    def slots(self, state: JobState) -> list[int]:
+        """The slots of the jobs in this state, in order."""
+        return sorted(slot for slot, job in self.jobs.items() if job.state is state)
+
+    def waits_for_human(self, job: Job) -> bool:
+        return job.state is JobState.PARKED and ParkedReason(str(job.reason)).needs_human
+
+    # -- what workers do to jobs, without asking the planner ------------------------------------------------------
+
+    def claim(self, slot: int, worker: UUID = WORKER) -> Job:
+        """Hand out a ready job, or a parked one to a worker that knows its step."""
+        job = self.jobs[slot]
+        known = job.state is JobState.PARKED and job.reason == ParkedReason.UNKNOWN_STEP
+        assert job.state is JobState.READY or known
+        self._claims += 1
+        self.jobs[slot] = replace(
+            job,
+            state=JobState.CLAIMED,
+            worker=worker,
+            claim=self._claims,
+            started=job.lane > Lane.AHEAD,
+            reason=None if known else job.reason,
+        )
+        return self.jobs[slot]
+
+    def wake(self, slot: int) -> None:
+        """Its time has come."""
+        assert self.jobs[slot].state is JobState.SLEEPING
+        self.jobs[slot] = replace(self.jobs[slot], state=JobState.READY)
+
+    # -- lock, decide, save --------------------------------------------------------------------------------------
+
+    def finding(self, slot: int, happening: Happening) -> Finding:
+        """What the worker that has this job reports of it."""
+        job = self.jobs[slot]
+        assert job.worker is not None
+        return Finding(slot, job.worker, job.claim, happening, started_ago=1.0)
+
+    def decide(self, *findings: Finding) -> Plan:
+        """What follows from these findings; only their jobs are read first, as a turn does it."""
+        some = {f.slot: self.jobs[f.slot] for f in findings if f.slot in self.jobs}
+        try:
+            return plan_findings(self.graph, self.run, some, findings, may_snapshot=self.may_snapshot)
+        except NeedsAllJobs:
+            return plan_findings(self.graph, self.run, dict(self.jobs), findings, may_snapshot=self.may_snapshot)
+
+    def save(self, *findings: Finding) -> Plan:
+        """Decide what follows from these findings, and write it."""
+        plan = self.decide(*findings)
+        self.apply(plan)
+        return plan
+
+    def cancel(self, actor: JSON = "someone", comment: str | None = None) -> Plan | None:
+        """Cancel the run."""
+        plan = plan_cancel(self.graph, self.run, dict(self.jobs), actor=actor, comment=comment)
+        if plan is not None:
+            self.apply(plan)
+        return plan
+
+    def apply(self, plan: Plan) -> None:
+        """Write a plan."""
+        assert plan.run == self.run, "the plan was not made from the run as it is locked"
+        if not plan.changes:
+            return
+        for slot in plan.removed:
+            del self.jobs[slot]
+        for job in plan.moved:
+            assert job.slot in self.jobs
+            self.jobs[job.slot] = row(job)
+        for job in plan.added:
+            assert job.slot not in self.jobs
+            self.jobs[job.slot] = row(job)
+        if plan.snapshot_seq is not None:
+            plan.add_snapshot(CONTEXT)
+        rows: list[Row] = [*plan.attempts, *plan.audits]
+        self.turns.append(tuple(sorted(rows, key=lambda r: r.seq)))
+        self.run = replace(
+            self.run,
+            status=plan.status,
+            attention=plan.attention,
+            seq=plan.seq,
+            progress=stored(plan.progress),
+            error=plan.error,
+        )
+
+    # -- telling stories -----------------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> list[str]:
+        """The names of the live steps, a step with two jobs twice."""
+        return sorted(job.step for job in self.jobs.values())
+
+    @property
+    def recorded(self) -> list[tuple[str, int, int, str]]:
+        """Each ended attempt in short: step, visit, number, how it ended."""
+        return [(a.step, a.visit, a.attempt, str(a.status)) for a in self.attempts]
+
+    @property
+    def audited(self) -> list[tuple[str, str | None]]:
+        """Each audit event in short: its type and its step."""
+        return [(audit.type, audit.step) for audit in self.audits]
+
+    def slot_of(self, step: str) -> int:
+        """The slot of the oldest visit to a live step."""
+        return min((job.visit, slot) for slot, job in self.jobs.items() if job.step == step)[1]
+
+    def job(self, step: str) -> Job:
+        return self.jobs[self.slot_of(step)]
+
+    def start(self, step: str, worker: UUID = WORKER) -> Job:
+        """Hand a live step out, after the time that it sleeps."""
+        slot = self.slot_of(step)
+        if self.jobs[slot].state is JobState.SLEEPING:
+            self.wake(slot)
+        return self.claim(slot, worker)
+
+    def end(self, step: str, happening: Happening | None = None) -> Plan:
+        """A live step ends, well unless something else is said; it is handed out first if it was not."""
+        return self.end_all({step: Completed() if happening is None else happening})
+
+    def end_all(self, happenings: dict[str, Happening]) -> Plan:
+        """Several live steps end in one batch."""
+        for step in happenings:
+            if self.job(step).state is not JobState.CLAIMED:
+                self.start(step)
+        return self.save(*(self.finding(self.slot_of(step), h) for step, h in happenings.items()))
+
+
+def row(job: NextJob) -> Job:
+    """The row that a planned job becomes."""
+    return Job(
+        run_id=RUN_ID,
+        slot=job.slot,
+        state=job.state,
+        kind=job.kind,
+        step=job.step,
+        visit=job.visit,
+        attempt=job.attempt,
+        saw=job.saw,
+        queue=job.queue,
+        priority=job.priority,
+        lane=job.lane,
+        crashes=job.crashes,
+        defers=job.defers,
+        reason=job.reason,
+    )
+
+
+def stored(progress: Progress) -> Progress:
+    """What is read back of a progress."""
+    return Progress.from_json(json.loads(json.dumps(progress.to_json())))
