@@ -15,7 +15,7 @@ from squidmesh.definition import DEFAULT_VISIT_LIMIT
 from squidmesh.flow import members, union
 from squidmesh.triggers import never_fires
 from squidmesh.validation import flow_of
-from squidmesh.wording import listed
+from squidmesh.wording import listed, subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,8 @@ def _empty_outputs(declaration: Declaration) -> Iterator[str]:
     for step in declaration.steps:
         function = declaration.functions.get(step.name)
         if step.output is not None and function is not None and function.signature.returns.nothing:
-            yield f"step {step.name!r}: has output={step.output!r}, but is annotated to return None; return the value"
+            remedy = "return the value, or take output= away"
+            yield f"step {step.name!r}: has output={step.output!r}, but is annotated to return None; {remedy}"
 
 
 def _endless_loops(declaration: Declaration, flow: Flow) -> Iterator[str]:
@@ -68,13 +69,13 @@ def _endless_loops(declaration: Declaration, flow: Flow) -> Iterator[str]:
         inside = set(names)
         if all(inside.intersection(targets) for name in names for targets in ways[name].values()):
             yield (
-                f"steps {listed(names)}: form a loop with no way out, which ends only when a step fails or has reached "
-                "its visit_limit; add a transition that leaves the loop, on another outcome or to COMPLETE"
+                f"{subject(names)}: a loop with no way out, which ends only when a step fails or has reached its "
+                "visit_limit; add a transition that leaves the loop, on another outcome or to COMPLETE"
             )
 
 
 def _irreversible_loops(declaration: Declaration, flow: Flow) -> Iterator[str]:
-    looping = {name for loop in flow.loops for name in flow.names_of(loop)}
+    looping = set(flow.names_of(number for loop in flow.loops for number in loop))
     for step in declaration.steps:
         if step.irreversible and step.name in looping and step.visit_limit == DEFAULT_VISIT_LIMIT:
             yield (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from squidmesh.flow import members
 from squidmesh.triggers import payload_keys
-from squidmesh.wording import Known, listed
+from squidmesh.wording import Known, listed, subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,7 +70,7 @@ def unprovided(declaration: Declaration, flow: Flow) -> Iterator[str]:
             needed.setdefault(key, []).append(step)
     for key, steps in needed.items():
         yield (
-            f"{_subject(steps)} {key!r}, but no payload has it and no step before returns it{_hint(key, known)}; "
+            f"{subject(steps)}: needs {key!r}, but no payload has it and no step before returns it{_hint(key, known)}; "
             "a default makes the parameter optional"
         )
 
@@ -81,7 +81,7 @@ def raced(declaration: Declaration, flow: Flow) -> Iterator[str]:
         pair = next(((one, two) for one in members(writers) for two in flow.rivals(one, writers)), None)
         if pair:
             yield (
-                f"steps {listed(flow.names_of(pair))}: can run at the same time, and both return {key!r}, so the last "
+                f"{subject(flow.names_of(pair))}: can run at the same time, and both return {key!r}, so the last "
                 "one to end wins; give each its own key"
             )
 
@@ -97,10 +97,6 @@ def _unmet(declaration: Declaration, flow: Flow) -> Iterator[tuple[str, str, int
             known = providers.steps.get(parameter.name, 0)
             if parameter.required and parameter.name not in providers.payload and not known & before:
                 yield name, parameter.name, known
-
-
-def _subject(steps: list[str]) -> str:
-    return f"step {steps[0]!r}: needs" if len(steps) == 1 else f"steps {listed(steps)}: need"
 
 
 def _hint(key: str, known: Known) -> str:

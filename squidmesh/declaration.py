@@ -11,12 +11,12 @@ from squidmesh.definition import COMPLETE, Definition, Step, StepKind, Transitio
 from squidmesh.errors import DefinitionError
 from squidmesh.functions import StepFunction
 from squidmesh.payload import Contract
-from squidmesh.reading import Given, Reader, StepReference
+from squidmesh.reading import SCHEDULE_KEY, Given, Reader, StepReference
 from squidmesh.signature import Signature
 from squidmesh.values.misfit import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
 P = ParamSpec("P")
@@ -49,8 +49,8 @@ class Declaration:
     @staticmethod
     def of(workflow: object) -> Declaration:
         """An empty declaration."""
-        declaration = Declaration(workflow if isinstance(workflow, str) else quote(workflow))
-        declaration.reader("workflow").name(workflow)
+        declaration = Declaration("")
+        declaration.workflow = declaration.reader("workflow").name(workflow)
         return declaration
 
     @property
@@ -79,13 +79,8 @@ class Declaration:
         called = quote(plain) if chosen is None else reader.name(chosen)
         signature = Signature.of(plain, caller)
         step = given.read(reader, called)
-        for problem in signature.problems:
+        for problem in [*signature.problems, *(_unfit_returns(signature) if given.output is None else ())]:
             reader.note(problem)
-        if signature.returns.unusable and given.output is None:
-            reader.note(
-                f"it returns {' or '.join(signature.returns.unusable)}, which cannot be merged into the context; "
-                "declare output='...' to store it under that key, or return a mapping or dataclass"
-            )
         declared = StepFunction(called, self.workflow, plain, signature, step.options.retry)
         self.functions.setdefault(called, declared)
         self.steps.append(replace(step, takes=declared.takes, takes_all=declared.takes_all))
@@ -130,6 +125,17 @@ class Declaration:
         kept = None if recovery is None else reader.choice("recovery", recovery, RECOVERIES)
         if source_name is not None and target_name is not None:
             self.transitions.append(Transition(source_name, named, target_name, kept))
+
+
+def _unfit_returns(signature: Signature) -> Iterator[str]:
+    """Why what the function returns cannot be merged into the context."""
+    if signature.returns.unusable:
+        yield (
+            f"it returns {' or '.join(signature.returns.unusable)}, which cannot be merged into the context; "
+            "declare output='...' to store it under that key, or return a mapping or dataclass"
+        )
+    if SCHEDULE_KEY in signature.returns.keys:
+        yield f"it returns the key {SCHEDULE_KEY!r}, which is reserved for runs that cron starts; rename it"
 
 
 def _own_name(function: object) -> str:

@@ -81,7 +81,7 @@ class Flow:
     @cached_property
     def loops(self) -> list[frozenset[int]]:
         """The groups of steps each of which can lead back to itself."""
-        return loops(self.successors)
+        return _round(self.successors, self._groups)
 
     @cached_property
     def stored_before(self) -> Sequence[int]:
@@ -90,8 +90,9 @@ class Flow:
         These are its ancestors, as far as they ended well on the way to it; in a loop, all steps of the loop.
         """
         before = [0] * len(self.names)
-        for group in components(self.successors):
-            if len(group) > 1 or group[0] in self.successors[group[0]]:
+        looping = frozenset[int]().union(*self.loops)
+        for group in self._groups:
+            if group[0] in looping:
                 shared = union(before[number] | 1 << number for number in group)
                 for number in group:
                     before[number] = shared
@@ -144,6 +145,10 @@ class Flow:
         return dict(zip(siblings, _unions_of_others([self.leads_to[s] for s in siblings]), strict=True))
 
     @cached_property
+    def _groups(self) -> list[list[int]]:
+        return components(self.successors)
+
+    @cached_property
     def _instead(self) -> dict[int, int]:
         """For each join, what runs only after one of its dependencies ended in another way than "ok" (bits)."""
         badly: dict[int, int] = {}
@@ -172,7 +177,10 @@ class Flow:
 
 def loops(successors: Edges) -> list[frozenset[int]]:
     """The groups of numbers that can each lead back to themselves."""
-    groups = components(successors)
+    return _round(successors, components(successors))
+
+
+def _round(successors: Edges, groups: Iterable[list[int]]) -> list[frozenset[int]]:
     return [frozenset(group) for group in groups if len(group) > 1 or group[0] in successors[group[0]]]
 
 

@@ -40,6 +40,9 @@ class StepFunction(StepReference, Generic[P, R_co]):
         retry: How often the step is tried.
     """
 
+    __name__: str
+    __qualname__: str
+
     def __init__(
         self, name: str, workflow: str, function: Callable[P, R_co], signature: Signature, retry: Retry = NEVER
     ) -> None:

@@ -92,24 +92,25 @@ class Signature:
         return read
 
     def _add(self, parameter: inspect.Parameter, scope: _Scope, *, first: bool) -> None:
-        problem = _unfit_parameter(parameter, first=first)
         try:
+            _refuse_unfit(parameter, first=first)
             annotation = scope.resolve(parameter.annotation)
-            shape = ANY if annotation is _EMPTY or annotation is Context or problem else compile_type(annotation)
+            if annotation is Context and parameter.kind in _BY_NAME:
+                self._take_context(parameter.name)
+                return
+            shape = _shape(annotation)
         except UnsupportedType as error:
-            problem, annotation, shape = str(error), _EMPTY, ANY
-        if Context in typing.get_args(annotation):
-            problem = "the context object is always there; annotate it with Context alone"
-        elif annotation is Context and self.context is not None:
-            problem = f"the parameter {self.context!r} receives the context object already; keep one of them"
-        if problem:
-            self.problems.append(f"parameter {parameter.name!r}: {problem}")
-        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            self.problems.append(f"parameter {parameter.name!r}: {error}")
+            return
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             self.rest = shape
-        elif annotation is Context:
-            self.context = parameter.name
         else:
             self.slots.append(Slot(parameter.name, shape, parameter.default is _EMPTY))
+
+    def _take_context(self, name: str) -> None:
+        if self.context is not None:
+            raise UnsupportedType(f"the parameter {self.context!r} receives the context object already; keep one")
+        self.context = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +157,23 @@ def _unfit(function: Function) -> Iterator[str]:
         yield "it yields; a step returns its output at once, so collect the values and return them"
 
 
-def _unfit_parameter(parameter: inspect.Parameter, *, first: bool) -> str | None:
-    """Why this parameter cannot be filled by name."""
+def _refuse_unfit(parameter: inspect.Parameter, *, first: bool) -> None:
+    """Raise UnsupportedType for a parameter that cannot be filled by name."""
     if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-        return "a step is called with names only; replace *args with the keys that it needs, or with **state"
+        raise UnsupportedType("a step is called with names only; replace it with the keys that it needs, or **state")
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-        return "a step is called with names only, and this one has none; move it behind the / or take the / away"
+        raise UnsupportedType("a step is called with names only; move it behind the / or take the / away")
     if first and parameter.name in ("self", "cls") and parameter.annotation is _EMPTY:
-        return (
-            "the function is a method without its object; declare the bound one, as in workflow.step(service.charge), "
-            "or a plain function"
-        )
-    return None
+        remedy = "declare the bound one, as in workflow.step(service.charge), or a plain function"
+        raise UnsupportedType(f"the function is a method without its object; {remedy}")
+
+
+def _shape(annotation: object) -> Shape:
+    if annotation is _EMPTY:
+        return ANY
+    if Context in (annotation, *typing.get_args(annotation)):
+        raise UnsupportedType("the context object is always there; annotate one parameter with Context alone")
+    return compile_type(annotation)
 
 
 def _bound(function: object) -> frozenset[str]:

@@ -13,7 +13,7 @@ from squidmesh import dataflow, triggers
 from squidmesh.context import Outcome
 from squidmesh.definition import COMPLETE, StepKind
 from squidmesh.flow import Flow, loops
-from squidmesh.wording import Known, listed
+from squidmesh.wording import Known, listed, subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,11 +28,8 @@ def problems(declaration: Declaration) -> list[str]:
     steps, transitions = declaration.steps, declaration.transitions
     if not steps:
         return [*found, "it has no steps: declare one with @workflow.step"]
-    found += _duplicate_names(steps)
-    broken = list(_unknown_names(steps, transitions))
-    found += broken
-    found += _bad_transitions(steps, transitions)
-    found += _bad_joins(steps, transitions)
+    broken = [*_duplicate_names(steps), *_unknown_names(steps, transitions), *_bad_joins(steps, transitions)]
+    found += [*broken, *_bad_transitions(steps, transitions)]
     if not broken:
         lost = list(_bad_entries(steps, transitions)) or list(_unreachable(declaration))
         found += lost or dataflow.refused(declaration, flow_of(declaration))
@@ -116,7 +113,7 @@ def _bad_joins(steps: Sequence[Step], transitions: Sequence[Transition]) -> Iter
         if step.start:
             yield f"step {step.name!r}: has after= and start=True; a step that waits for others begins no run"
     for circle in _circles_of_joins(steps):
-        yield f"steps {listed(circle)}: wait for each other with after=, so none can be the first; break the circle"
+        yield f"{subject(circle)}: wait for each other with after=, so none can be the first; break the circle"
 
 
 def _circles_of_joins(steps: Sequence[Step]) -> list[list[str]]:
@@ -140,13 +137,13 @@ def _bad_entries(steps: Sequence[Step], transitions: Sequence[Transition]) -> It
     declared = [s.name for s in steps if s.start]
     if declared and entries:
         yield (
-            f"steps {listed(entries)}: nothing leads to them, and {listed(declared)} is declared with start=True; "
-            "lead to them with sequence(), transition() or after=, or declare them with start=True too"
+            f"{subject(entries)}: nothing leads there, but runs begin with {listed(declared)} (start=True); "
+            "lead there with sequence(), transition() or after=, or declare start=True there too"
         )
     elif len(entries) > 1:
         yield (
-            f"steps {listed(entries)}: nothing leads to them, so where a run begins is not clear; lead to all but one "
-            "with sequence(), transition() or after=, or declare each with start=True to begin with all of them"
+            f"{subject(entries)}: nothing leads there, so where a run begins is not clear; lead to all but one with "
+            "sequence(), transition() or after=, or declare start=True on each to begin with all of them"
         )
     elif not declared and not entries and not loose:
         yield "it has no entry step: each step has an edge that leads to it; declare the first one with start=True"
@@ -157,6 +154,6 @@ def _unreachable(declaration: Declaration) -> Iterator[str]:
     lost = flow.names_of(set(range(len(flow.names))) - flow.reachable)
     if lost:
         yield (
-            f"steps {listed(lost)}: no run ever reaches them from {listed(flow.names_of(flow.entries))}; "
-            "lead to them with a transition() or after=, or take them away"
+            f"{subject(lost)}: no run ever gets there from {listed(flow.names_of(flow.entries))}; "
+            "lead there with a transition() or after=, or take away what is not needed"
         )

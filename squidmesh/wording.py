@@ -21,6 +21,12 @@ def listed(names: Iterable[str]) -> str:
     return shown if len(known) <= _MOST_LISTED else f"{shown} and {len(known) - _MOST_LISTED} more"
 
 
+def subject(steps: Iterable[str]) -> str:
+    """Steps, as a message about them begins."""
+    known = list(steps)
+    return f"step{'s' * (len(known) != 1)} {listed(known)}"
+
+
 class Known:
     """Names that exist, and what somebody may have meant who wrote another one."""
 
