@@ -16,7 +16,7 @@ Everything here is public; of the submodules, those that the documentation names
 """
 
 from squidmesh.async_client import AsyncSquidMesh
-from squidmesh.cautions import WorkflowWarning
+from squidmesh.authoring.cautions import WorkflowWarning
 from squidmesh.client import SquidMesh
 from squidmesh.context import Context, Outcome
 from squidmesh.definition import COMPLETE

@@ -15,7 +15,7 @@ from squidmesh.planner.graph import Graph
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from squidmesh.functions import StepFunction
+    from squidmesh.authoring.functions import StepFunction
     from squidmesh.records import Job, JSONObject
     from squidmesh.workflow import Workflow
 

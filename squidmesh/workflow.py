@@ -11,21 +11,21 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, TypeAlias, TypeVar, overload
 from warnings import warn
 
-from squidmesh.cautions import WorkflowWarning, warnings
+from squidmesh.authoring.cautions import WorkflowWarning, warnings
+from squidmesh.authoring.declaration import DEFAULT_TRIGGER, Declaration
+from squidmesh.authoring.reading import Given
+from squidmesh.authoring.validation import problems
 from squidmesh.context import Outcome
-from squidmesh.declaration import DEFAULT_TRIGGER, Declaration
 from squidmesh.definition import DEFAULT_QUEUE, DEFAULT_VISIT_LIMIT, Definition, StepKind, Trigger, TriggerKind
 from squidmesh.errors import DefinitionError, TriggerNotFound
 from squidmesh.payload import Contract
-from squidmesh.reading import Given
-from squidmesh.validation import problems
 from squidmesh.values.misfit import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from squidmesh.functions import StepFunction
-    from squidmesh.reading import Reader, Reference, StepReference
+    from squidmesh.authoring.functions import StepFunction
+    from squidmesh.authoring.reading import Reader, Reference, StepReference
     from squidmesh.retry import Retry, Seconds
 
 P = ParamSpec("P")

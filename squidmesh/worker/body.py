@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from squidmesh.context import Outcome
 from squidmesh.definition import StepKind
-from squidmesh.errors import Defer, InvalidOutput, StepError
+from squidmesh.errors import Defer, InvalidInput, InvalidOutput, StepError
 from squidmesh.logs import current_step
 from squidmesh.planner.outcome import Completed, Deferred, Failed, Happening, Output, Returned, Unknown
 from squidmesh.retry import LONGEST_DELAY
@@ -22,15 +22,17 @@ from squidmesh.store.codec import Unencodable, encode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from squidmesh.context import Context
+    from squidmesh.authoring.functions import StepFunction
     from squidmesh.definition import Step
-    from squidmesh.functions import StepFunction
     from squidmesh.records import JSON, JSONObject
     from squidmesh.retry import Retry
     from squidmesh.worker.ticket import Ticket
 
 LONGEST_TEXT: Final = 4000
 """Characters of a stored message or traceback: an error is evidence, not a dump."""
+
+LONGEST_NAME: Final = 200
+"""Characters of an outcome that a step names; transitions have shorter ones."""
 
 FRAMES: Final = 8
 
@@ -54,9 +56,8 @@ async def run_async(ticket: Ticket) -> Happening:
             return Returned()
         if function is None or ticket.step is None:
             return Unknown()
-        context, state = _given(ticket, function)
-        current_step.set(context)
-        awaitable = cast("Awaitable[object]", function.call(**function.bind(state, context)))
+        arguments = _arguments(ticket, function)
+        awaitable = cast("Awaitable[object]", function.call(**arguments))
         return completion(await awaitable, ticket.step)
     except BaseException as error:  # noqa: BLE001 - as above; a cancelled task is one whose worker stops
         return failure(error, ticket)
@@ -72,18 +73,23 @@ def _run(ticket: Ticket) -> Happening:
         return Completed()
     if function is None or step is None:
         return Unknown()
-    context, state = _given(ticket, function)
-    current_step.set(context)
-    return completion(function.call(**function.bind(state, context)), step)
+    return completion(function.call(**_arguments(ticket, function)), step)
 
 
-def _given(ticket: Ticket, function: StepFunction[..., object]) -> tuple[Context, JSONObject]:
-    """What a body gets, in objects of its own: a body that changes its input must not change that of other steps."""
+def _arguments(ticket: Ticket, function: StepFunction[..., object]) -> dict[str, object]:
+    """What a body is called with, in objects of its own: one that changes its input must not change that of others."""
     context, state = ticket.context(), ticket.state
     if function.takes_all or function.context_parameter is not None:
         state = _own(state)
-        return replace(context, state=state, payload=_own(context.payload)), state
-    return context, {p.name: _own(state[p.name]) for p in function.takes if p.name in state}
+        context = replace(context, state=state, payload=_own(context.payload))
+    else:
+        state = {p.name: _own(state[p.name]) for p in function.takes if p.name in state}
+    current_step.set(context)
+    try:
+        return function.bind(state, context)
+    except InvalidInput:
+        # Once more with everything, for an error that says what there would have been.
+        return function.bind(ticket.state, context)
 
 
 def _own(value: JSON) -> JSON:
@@ -107,7 +113,7 @@ def completion(returned: object, step: Step | None) -> Completed:
     """
     outcome = Outcome.OK
     if isinstance(returned, Outcome):
-        outcome, returned = returned.name, returned.output
+        outcome, returned = _checked_name(returned.name), returned.output
     key = step.output if step is not None else None
     if returned is None and key is None:
         return Completed(None, outcome)
@@ -128,15 +134,35 @@ def completion(returned: object, step: Step | None) -> Completed:
     return Completed(Output(encoded.text, encoded.value), outcome)
 
 
+def _checked_name(name: object) -> str:
+    """The outcome that a body named: transitions are declared with texts of this kind only.
+
+    Raises:
+        InvalidOutput: No transition can have this name.
+    """
+    if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
+        said = storable(repr(name), LONGEST_NAME)
+        raise InvalidOutput(f"Outcome needs the name of a transition, not {said}", retryable=False)
+    return name
+
+
 def failure(error: BaseException, ticket: Ticket) -> Happening:
     """What an exception that left a body means."""
-    if isinstance(error, Defer):
-        return Deferred(min(max(error.delay, 0.0), LONGEST_DELAY), error.reason)
-    retry_after = error.retry_after if isinstance(error, StepError) else None
-    if retry_after is not None:
-        retry_after = min(max(retry_after, 0.0), LONGEST_DELAY)
-    retryable = _retryable(error, ticket.function.retry if ticket.function else None)
-    return Failed(describe(error, retryable=retryable), retryable, retry_after, random.random())  # noqa: S311
+    try:
+        if isinstance(error, Defer):
+            return Deferred(_within_limits(error.delay), storable(str(error.reason)))
+        retry_after = error.retry_after if isinstance(error, StepError) else None
+        if retry_after is not None:
+            retry_after = _within_limits(retry_after)
+        retryable = _retryable(error, ticket.function.retry if ticket.function else None)
+        return Failed(describe(error, retryable=retryable), retryable, retry_after, random.random())  # noqa: S311
+    except BaseException as second:  # noqa: BLE001 - an exception of user code may raise when it is looked at
+        message = f"{type(error).__name__}, and {type(second).__name__} when it was asked what it is"
+        return Failed({"type": type(error).__name__, "message": message, "retryable": False}, retryable=False)
+
+
+def _within_limits(delay: float) -> float:
+    return min(delay, LONGEST_DELAY) if delay > 0 else 0.0  # NaN is above nothing
 
 
 def _retryable(error: BaseException, policy: Retry | None) -> bool:
@@ -174,13 +200,15 @@ def _storable_details(details: JSONObject) -> Any:
         return {"text": storable(repr(details))}
 
 
-def storable(text: str) -> str:
+def storable(text: str, longest: int = LONGEST_TEXT) -> str:
     """Text that Postgres takes: no NUL, no half of a surrogate pair, not too long."""
     clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-    return clean if len(clean) <= LONGEST_TEXT else clean[: LONGEST_TEXT - 1] + "…"
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
 def note_time(ticket: Ticket, happening: Happening, started: float, monotonic: Callable[[], float]) -> Ticket:
-    """Write down what happened and when."""
-    ticket.started, ticket.finished, ticket.happening = started, monotonic(), happening
+    """Write down what happened and when, unless the worker gave up on it meanwhile: that stands."""
+    if ticket.happening is None:
+        ticket.started = None if isinstance(happening, Returned) else started
+        ticket.finished, ticket.happening = monotonic(), happening
     return ticket

@@ -10,8 +10,8 @@ from squidmesh.context import Cancellation, Context
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from squidmesh.authoring.functions import StepFunction
     from squidmesh.definition import Step
-    from squidmesh.functions import StepFunction
     from squidmesh.planner.outcome import Happening
     from squidmesh.records import JobKind, JSONObject, Lane
     from squidmesh.worker.carried import CarriedRun

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from squidmesh.authoring.flow import Flow, components, postorder
 from squidmesh.definition import Step, StepKind, Transition
-from squidmesh.flow import Flow, components, postorder
 from tests.property.strategies import EXAMPLES
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from datetime import timedelta
 from typing import TypedDict, assert_type
 
 from squidmesh import COMPLETE, Context, Retry, Workflow
+from squidmesh.authoring.functions import StepFunction
+from squidmesh.authoring.reading import StepReference
 from squidmesh.definition import Definition
-from squidmesh.functions import StepFunction
 from squidmesh.payload import Contract
-from squidmesh.reading import StepReference
 
 
 @dataclass

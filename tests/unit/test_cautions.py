@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
 
-from squidmesh.cautions import WorkflowWarning
+from squidmesh.authoring.cautions import WorkflowWarning
 from squidmesh.definition import COMPLETE
 from squidmesh.workflow import Workflow
 

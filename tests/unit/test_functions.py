@@ -17,7 +17,7 @@ from squidmesh.workflow import Workflow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from squidmesh.functions import StepFunction
+    from squidmesh.authoring.functions import StepFunction
 
 
 @dataclass
@@ -69,7 +69,7 @@ def all_texts(**state: str) -> None: ...
 def nothing() -> None: ...
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::squidmesh.cautions.WorkflowWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::squidmesh.authoring.cautions.WorkflowWarning")
 
 
 def test_parameters_are_filled_by_name_and_read_by_their_annotations() -> None:

@@ -56,10 +56,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import pytest
 
+from squidmesh.authoring.reading import StepReference
 from squidmesh.context import Context, Outcome  # noqa: TC001 - looked up when a step is declared
 from squidmesh.definition import COMPLETE
 from squidmesh.errors import DefinitionError
-from squidmesh.reading import StepReference
 from squidmesh.retry import Exponential, Retry
 from squidmesh.workflow import Workflow
 

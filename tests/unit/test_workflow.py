@@ -19,7 +19,7 @@ from squidmesh.retry import NEVER, Exponential, Retry
 from squidmesh.workflow import Workflow
 
 if TYPE_CHECKING:
-    from squidmesh.reading import Reference
+    from squidmesh.authoring.reading import Reference
 
 
 @dataclass

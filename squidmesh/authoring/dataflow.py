@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from squidmesh.flow import members
-from squidmesh.triggers import payload_keys
-from squidmesh.wording import Known, listed, subject
+from squidmesh.authoring.flow import members
+from squidmesh.authoring.triggers import payload_keys
+from squidmesh.authoring.wording import Known, listed, subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from squidmesh.declaration import Declaration
-    from squidmesh.flow import Flow
+    from squidmesh.authoring.declaration import Declaration
+    from squidmesh.authoring.flow import Flow
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,19 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from squidmesh import dataflow
+from squidmesh.authoring import dataflow
+from squidmesh.authoring.flow import members, union
+from squidmesh.authoring.triggers import never_fires
+from squidmesh.authoring.validation import flow_of
+from squidmesh.authoring.wording import listed, subject
 from squidmesh.context import Outcome
 from squidmesh.definition import DEFAULT_VISIT_LIMIT
-from squidmesh.flow import members, union
-from squidmesh.triggers import never_fires
-from squidmesh.validation import flow_of
-from squidmesh.wording import listed, subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from squidmesh.declaration import Declaration
-    from squidmesh.flow import Flow
+    from squidmesh.authoring.declaration import Declaration
+    from squidmesh.authoring.flow import Flow
 
 
 class WorkflowWarning(UserWarning):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, ParamSpec, TypeVar
 
+from squidmesh.authoring.reading import StepReference
 from squidmesh.definition import Parameter
 from squidmesh.errors import InvalidInput
-from squidmesh.reading import StepReference
 from squidmesh.retry import NEVER, Retry
 from squidmesh.values.misfit import Misfit, Problem, label
 from squidmesh.values.shapes import ANY
@@ -19,9 +19,9 @@ from squidmesh.values.shapes import ANY
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from squidmesh.authoring.signature import Signature
     from squidmesh.context import Context
     from squidmesh.records import JSON, JSONObject
-    from squidmesh.signature import Signature
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)

@@ -13,8 +13,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
+from squidmesh.authoring.returns import ANYTHING, Returns
 from squidmesh.context import Context
-from squidmesh.returns import ANYTHING, Returns
 from squidmesh.values.compiler import compile_type
 from squidmesh.values.fields import UnsupportedType
 from squidmesh.values.shapes import ANY, Shape

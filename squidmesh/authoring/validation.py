@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from squidmesh import dataflow, triggers
+from squidmesh.authoring import dataflow, triggers
+from squidmesh.authoring.flow import Flow, loops
+from squidmesh.authoring.wording import Known, listed, subject
 from squidmesh.context import Outcome
 from squidmesh.definition import COMPLETE, StepKind
-from squidmesh.flow import Flow, loops
-from squidmesh.wording import Known, listed, subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from squidmesh.declaration import Declaration
+    from squidmesh.authoring.declaration import Declaration
     from squidmesh.definition import Step, Transition
 
 

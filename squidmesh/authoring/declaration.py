@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
+from squidmesh.authoring.functions import StepFunction
+from squidmesh.authoring.reading import SCHEDULE_KEY, Given, Reader, StepReference
+from squidmesh.authoring.signature import Signature
 from squidmesh.context import Outcome
 from squidmesh.definition import COMPLETE, Definition, Step, StepKind, Transition, Trigger
 from squidmesh.errors import DefinitionError
-from squidmesh.functions import StepFunction
 from squidmesh.payload import Contract
-from squidmesh.reading import SCHEDULE_KEY, Given, Reader, StepReference
-from squidmesh.signature import Signature
 from squidmesh.values.misfit import quote
 
 if TYPE_CHECKING:
