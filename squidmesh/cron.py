@@ -11,12 +11,12 @@ show each of them once: in spring it skips an hour of them, in autumn it shows a
   clock shows one of its nominal times.
 
 So ``30 2 * * *`` fires right after the gap on the day that has no 2:30, and once, the first time, on the day
-that has two. Nominal times that fall into one gap share one instant, so they are one firing. And
-``*/30 * * * *`` fires every thirty minutes, come what may.
+that has two, while ``*/30 * * * *`` keeps firing every thirty minutes on both.
 
-The law knows no size: a zone may skip thirty minutes, an hour at midnight or a whole day. (Debian takes a
-change of three hours or more for a correction of a wrong clock, and forgets what was skipped. The rules of a
-zone are never that.)
+Two things are not Debian's. Nominal times of one schedule that fall into one gap share one instant, so they
+are one firing. And the law knows no size: a zone may skip thirty minutes, an hour at midnight or a whole day.
+(Debian takes a change of three hours or more for a correction of a wrong clock; the rules of a zone are never
+that.)
 
 **The algorithm**: walk the nominal times, matching day by matching day, from what the clock shows; turn each
 into its instant; take the first that lies past the instant asked about. For a schedule that follows real
