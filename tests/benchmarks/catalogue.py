@@ -1,0 +1,24 @@
+"""All benchmarks, in the order in which they are run and shown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.benchmarks.drain import measure_chain, measure_chain_of_ten, measure_single
+from tests.benchmarks.figures import Benchmark
+from tests.benchmarks.idling import measure_idle, measure_latency
+from tests.benchmarks.limit import measure_limit
+from tests.benchmarks.starting import measure_bulk, measure_insert, measure_start
+
+BENCHMARKS: Final = (
+    Benchmark(name="limit", unit="steps/s", measure=measure_limit),
+    Benchmark(name="chain", unit="steps/s", measure=measure_chain, reference="limit"),
+    Benchmark(name="chain10", unit="steps/s", measure=measure_chain_of_ten, reference="limit"),
+    Benchmark(name="single", unit="steps/s", measure=measure_single, reference="limit"),
+    Benchmark(name="insert", unit="rows/s", measure=measure_insert),
+    Benchmark(name="start", unit="runs/s", measure=measure_start, reference="insert"),
+    Benchmark(name="bulk", unit="runs/s", measure=measure_bulk),
+    Benchmark(name="latency", unit="ms p50", measure=measure_latency),
+    Benchmark(name="idle", unit="transactions/s", measure=measure_idle),
+)
+BY_NAME: Final = {benchmark.name: benchmark for benchmark in BENCHMARKS}

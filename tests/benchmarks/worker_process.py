@@ -1,0 +1,121 @@
+"""A worker in a process of its own, so that the harness's interpreter does not disturb it.
+
+``WorkerProcess`` is the harness's side. The other side is this module run as a program: it makes everything ready, says
+so, starts its worker when it is told to, and stops when the harness closes the pipe, or dies.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psycopg
+
+from squidmesh import SquidMesh
+from tests.benchmarks.board import Board
+from tests.benchmarks.gauges import cpu_seconds
+from tests.benchmarks.workflows import WORKFLOWS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_SECONDS = 30.0
+
+
+class WorkerProcess:
+    """The harness's side; a context manager that makes the process ready, and ends it.
+
+    Args:
+        dsn: Its database.
+        workflow: The name of the workflow that it knows.
+        board: Where it notes what it did.
+        concurrency: How many steps it runs at once; None for the library's default.
+    """
+
+    def __init__(self, dsn: str, workflow: str, board: Board, concurrency: int | None = None) -> None:
+        said = {"dsn": dsn, "workflow": workflow, "board": board.path, "concurrency": concurrency}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.worker_process", json.dumps(said)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def __enter__(self) -> Self:
+        self._hear("ready")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the worker, and wait until it has."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("start\n")
+        self._process.stdin.flush()
+        self._hear("started")
+
+    def stop(self) -> None:
+        """Stop the worker and end the process. Stopping twice is allowed."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+
+    def cpu_seconds(self) -> float:
+        """CPU time it has used."""
+        return cpu_seconds(self.pid)
+
+    def check(self) -> None:
+        """Raise if it has ended by itself; why stands on stderr."""
+        assert self._process.poll() is None, "the worker's process has ended"
+
+    def _hear(self, word: str) -> None:
+        assert self._process.stdout is not None
+        heard = self._process.stdout.readline().strip()
+        assert heard == word, f"the worker's process said {heard!r} instead of {word!r}; why stands above"
+
+
+def main(said: Mapping[str, Any]) -> None:
+    """Be the worker's process."""
+    board = Board(said["board"])
+    _count_statements(board)
+    mesh = SquidMesh(said["dsn"], workflows=[WORKFLOWS[said["workflow"]](board)])
+    concurrency = said["concurrency"]
+    worker = mesh.worker(queues={"default": concurrency} if concurrency else None)
+    print("ready", flush=True)
+    if sys.stdin.readline():
+        with worker:
+            print("started", flush=True)
+            sys.stdin.read()
+    mesh.close()
+
+
+def _count_statements(board: Board) -> None:
+    """Count what is sent to the database: the server keeps no such figure without an extension."""
+
+    class CountingCursor(psycopg.Cursor[Any]):
+        def execute(self, *args: Any, **kwargs: Any) -> Self:
+            board.count_statement()
+            return super().execute(*args, **kwargs)
+
+    psycopg.Cursor = CountingCursor  # type: ignore[misc] # every cursor is made by this name
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
