@@ -35,9 +35,9 @@ CREATE TABLE squidmesh.runs (
     payload jsonb NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 
-CREATE INDEX runs_by_time ON squidmesh.runs (created_at, id);
-CREATE INDEX runs_by_workflow ON squidmesh.runs (workflow, created_at, id);
-CREATE INDEX runs_needing_attention ON squidmesh.runs (attention, created_at, id) WHERE attention IS NOT NULL;
+CREATE INDEX runs_by_time ON squidmesh.runs (created_at);
+CREATE INDEX runs_by_workflow ON squidmesh.runs (workflow, created_at);
+CREATE INDEX runs_needing_attention ON squidmesh.runs (attention, created_at) WHERE attention IS NOT NULL;
 CREATE INDEX runs_by_source ON squidmesh.runs (replayed_from) WHERE replayed_from IS NOT NULL;
 
 CREATE TABLE squidmesh.jobs (

@@ -10,7 +10,7 @@ WITH found AS MATERIALIZED (
      CROSS JOIN LATERAL (
            SELECT j.run_id, j.slot
              FROM squidmesh.jobs j
-             JOIN squidmesh.runs r ON r.id = j.run_id
+             JOIN squidmesh.runs r ON r.id = ANY (ARRAY[j.run_id])
             WHERE j.state = 'parked' AND j.queue = wanted.queue AND j.reason = 'unknown_step'
               AND r.workflow || '/' || j.step = ANY (%(knows)s::text[])
             LIMIT wanted.most
@@ -19,7 +19,7 @@ WITH found AS MATERIALIZED (
     UPDATE squidmesh.jobs j
        SET state = 'claimed', worker = %(worker)s::uuid, claim = %(claim)s::bigint, started = j.lane > 0, reason = NULL
       FROM found
-     WHERE j.run_id = found.run_id AND j.slot = found.slot
+     WHERE j.run_id = ANY (ARRAY[found.run_id]) AND j.slot = found.slot  -- see pin_plans
     RETURNING j.run_id, j.slot, j.state, j.kind, j.step, j.visit, j.attempt, j.saw, j.queue, j.priority, j.lane,
               j.worker, j.claim, j.started, j.crashes, j.defers, j.reason
 )

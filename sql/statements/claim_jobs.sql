@@ -18,7 +18,7 @@ WITH found AS MATERIALIZED (
     UPDATE squidmesh.jobs j
        SET state = 'claimed', worker = %(worker)s::uuid, claim = %(claim)s::bigint, started = j.lane > 0
       FROM found
-     WHERE j.run_id = found.run_id AND j.slot = found.slot
+     WHERE j.run_id = ANY (ARRAY[found.run_id]) AND j.slot = found.slot  -- see pin_plans
     RETURNING j.run_id, j.slot, j.state, j.kind, j.step, j.visit, j.attempt, j.saw, j.queue, j.priority, j.lane,
               j.worker, j.claim, j.started, j.crashes, j.defers, j.reason
 ), noted AS (

@@ -1,5 +1,7 @@
 -- Add jobs: the branches of a fork, the join of several branches.
---   the same as move_jobs
+--   run_ids uuid[], slots int[], states, kinds, steps text[], visits, attempts, saws int[], queues text[],
+--   priorities, lanes smallint[], delays float8[] (seconds), workers uuid[], claims bigint[], started boolean[],
+--   crashes smallint[], defers int[], reasons text[], same boolean[] (of no use here: as for move_jobs)
 -- Returns: nothing.
 -- Locks: only the rows it inserts; the run's lock makes the slot free. Index: jobs_pkey and the one of its state.
 INSERT INTO squidmesh.jobs (run_id, slot, state, kind, step, visit, attempt, saw, queue, priority, lane, worker, claim,

@@ -1,7 +1,7 @@
 -- Workers whose lease is past, that were declared dead, or of which nothing is left but their jobs.
 --   id uuid: the one that asks, left out
 -- Returns: id, beats, dead, host, pid, seconds since the lease ended.
--- Locks: none. It reads workers whole (a row per worker) and the claimed jobs' keys. Index: jobs_claimed, workers_pkey.
+-- Locks: none. Index: jobs_claimed, workers_pkey; workers is read whole (a row per worker).
 SELECT w.id, w.beats, w.dead, w.host, w.pid, extract(epoch FROM squidmesh.clock() - w.lease)::float8
   FROM squidmesh.workers w
  WHERE (w.dead OR w.lease < squidmesh.clock()) AND w.id <> %(id)s::uuid

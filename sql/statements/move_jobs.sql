@@ -19,4 +19,4 @@ UPDATE squidmesh.jobs j
               %(same)s::boolean[])
            AS new (run_id, slot, state, kind, step, visit, attempt, saw, queue, priority, lane, delay, worker, claim,
                    started, crashes, defers, reason, same)
- WHERE j.run_id = new.run_id AND j.slot = new.slot
+ WHERE j.run_id = ANY (ARRAY[new.run_id]) AND j.slot = new.slot  -- see pin_plans

@@ -12,7 +12,7 @@ WITH wanted AS (
 )
 SELECT r.id, r.workflow, r.trigger, r.fingerprint, r.status, r.payload::text, outputs.seqs, outputs.texts
   FROM wanted
-  JOIN squidmesh.runs r ON r.id = wanted.run_id
+  JOIN squidmesh.runs r ON r.id = ANY (ARRAY[wanted.run_id])  -- see pin_plans
   LEFT JOIN LATERAL (
        SELECT array_agg(a.seq ORDER BY a.seq) AS seqs, array_agg(a.output::text ORDER BY a.seq) AS texts
          FROM squidmesh.attempts a

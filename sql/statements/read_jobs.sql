@@ -5,4 +5,4 @@
 SELECT j.run_id, j.slot, j.state, j.kind, j.step, j.visit, j.attempt, j.saw, j.queue, j.priority, j.lane, j.worker,
        j.claim, j.started, j.crashes, j.defers, j.reason
   FROM unnest(%(run_ids)s::uuid[], %(slots)s::int[]) AS wanted (run_id, slot)
-  JOIN squidmesh.jobs j ON j.run_id = wanted.run_id AND j.slot = wanted.slot
+  JOIN squidmesh.jobs j ON j.run_id = ANY (ARRAY[wanted.run_id]) AND j.slot = wanted.slot  -- see pin_plans

@@ -1,4 +1,4 @@
 -- The schema's version, and the oldest code version that it serves.
 -- Returns: version, serves.
--- Locks: none.
+-- Locks: none. Index: none; it has one row.
 SELECT version, serves FROM squidmesh.meta

@@ -8,4 +8,4 @@ UPDATE squidmesh.runs r
   FROM unnest(%(ids)s::uuid[], %(statuses)s::text[], %(attentions)s::text[], %(seqs)s::int[], %(states)s::jsonb[],
               %(errors)s::jsonb[], %(finished)s::boolean[])
            AS new (id, status, attention, seq, state, error, finished)
- WHERE r.id = new.id
+ WHERE r.id = ANY (ARRAY[new.id])  -- see pin_plans

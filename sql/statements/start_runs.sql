@@ -4,7 +4,7 @@
 --   status text, state jsonb, seq int     what the planner says a new run begins with
 --   replayed_from uuid                    the run they replay, or null
 --   run_at timestamptz, delay float8      when they may begin: an instant, or seconds from now; null and 0 for at once
---   slots int[], steps, kinds, queues text[], lanes, priorities int[], waits float8[] (seconds)   the first jobs
+--   slots int[], steps, kinds, queues text[], lanes, priorities smallint[], waits float8[] (s)   the first jobs
 --   channel text, always boolean          where to notify, and whether also when no idle worker serves the queue
 -- Returns: created_at, once.
 -- Locks: only the rows it inserts. Index: runs_pkey, jobs_pkey; workers is read whole (a row per worker).

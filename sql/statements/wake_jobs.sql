@@ -16,7 +16,7 @@ WITH due AS MATERIALIZED (
     UPDATE squidmesh.jobs j
        SET state = 'ready', ready_at = squidmesh.clock(), run_at = NULL
       FROM due
-     WHERE j.run_id = due.run_id AND j.slot = due.slot
+     WHERE j.run_id = ANY (ARRAY[due.run_id]) AND j.slot = due.slot  -- see pin_plans
     RETURNING j.run_id, j.slot
 )
 SELECT (SELECT count(*) FROM woken),

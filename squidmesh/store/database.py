@@ -53,7 +53,7 @@ class Database:
         if connection is None:
             with self.pool.connection() as pooled:
                 return drive(pooled, operation, self.schema)
-        own = _begins_our_own(connection)
+        own = _begins_our_own(connection, psycopg.Connection)
         return drive(connection, _guarded(operation), self.schema, own_transaction=own, pipeline=False)
 
 
@@ -69,7 +69,7 @@ class AsyncDatabase:
         if connection is None:
             async with self.pool.connection() as pooled:
                 return await drive_async(pooled, operation, self.schema)
-        own = _begins_our_own(connection)
+        own = _begins_our_own(connection, psycopg.AsyncConnection)
         return await drive_async(connection, _guarded(operation), self.schema, own_transaction=own, pipeline=False)
 
 
@@ -130,7 +130,7 @@ def drive(
             batch = flow.send(_send(connection, script.commands(batch), pipeline=pipeline))
     except StopIteration as stop:
         if own_transaction and _in_transaction(connection):
-            connection.execute("COMMIT")  # the flow read, and found nothing to save
+            _send(connection, [_COMMIT], pipeline=False)  # the flow read, and found nothing to save
         result: T = stop.value
         return result
     except BaseException:
@@ -155,7 +155,7 @@ async def drive_async(
             batch = flow.send(await _send_async(connection, script.commands(batch), pipeline=pipeline))
     except StopIteration as stop:
         if own_transaction and _in_transaction(connection):
-            await connection.execute("COMMIT")
+            await _send_async(connection, [_COMMIT], pipeline=False)
         result: T = stop.value
         return result
     except BaseException:
@@ -214,12 +214,29 @@ def _guarded(operation: Flow[T] | Statement[T]) -> Flow[T]:
     return (yield from _as_flow(operation))
 
 
-def _begins_our_own(connection: _AnyConnection) -> bool:
+def check_pooled(connection: _AnyConnection) -> None:
+    """Look, without asking the server, whether it has ended a connection that lay in a pool; for the pool's ``check``.
+
+    Raises:
+        psycopg.OperationalError: It has: the pool takes another one.
+    """
+    for _ in range(2):  # first its last words, then the end
+        connection.pgconn.consume_input()
+
+
+async def check_pooled_async(connection: psycopg.AsyncConnection[Any]) -> None:
+    """The twin of ``check_pooled``."""
+    check_pooled(connection)
+
+
+def _begins_our_own(connection: _AnyConnection, kind: type[_AnyConnection]) -> bool:
     """Whether the transaction on a caller's connection is ours to begin and commit: nobody else began one.
 
     Raises:
-        ConnectionUnusable: It is closed, in a failed transaction, or in pipeline mode.
+        ConnectionUnusable: It is none of this kind, closed, in a failed transaction, or in pipeline mode.
     """
+    if not isinstance(connection, kind):
+        raise ConnectionUnusable(f"connection= takes a psycopg.{kind.__name__}, not {type(connection).__name__}")
     if connection.closed:
         raise ConnectionUnusable("the connection given as connection= is closed")
     if connection.info.pipeline_status is not pq.PipelineStatus.OFF:

@@ -21,15 +21,8 @@ import psycopg
 from psycopg import errors, pq
 
 from squidmesh.errors import ConfigurationError, ConnectionUnusable, SchemaError
-from squidmesh.store.database import drive, drive_async
-from squidmesh.store.statements import (
-    DEFAULT_SCHEMA,
-    SCHEMA_MARK,
-    Statement,
-    ask,
-    check_schema_name,
-    sql_folder,
-)
+from squidmesh.store.database import drive
+from squidmesh.store.statements import DEFAULT_SCHEMA, SCHEMA_MARK, Statement, ask, check_schema_name, sql_folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -153,7 +146,7 @@ def check_schema(version: int, serves: int, schema: str = DEFAULT_SCHEMA) -> Non
 
 
 def ensure_schema(schema: str = DEFAULT_SCHEMA) -> Flow[None]:
-    """Look whether the schema is there and serves this code; for the start of clients and workers.
+    """Look whether the schema is there and serves this code: what clients and workers do before anything else.
 
     Raises:
         SchemaError: It is missing, too old, too new, or closed to us.
@@ -180,17 +173,8 @@ def read_version(schema: str = DEFAULT_SCHEMA) -> Flow[SchemaVersion]:
 
 
 def check_connection_schema(connection: psycopg.Connection[Any], schema: str = DEFAULT_SCHEMA) -> None:
-    """Look whether the schema is there and serves this code, on a connection in autocommit mode.
-
-    Raises:
-        SchemaError: It is missing, too old, too new, or closed to us.
-    """
+    """Do what ``ensure_schema`` does, on a connection in autocommit mode."""
     drive(connection, ensure_schema(schema), schema)
-
-
-async def check_connection_schema_async(connection: psycopg.AsyncConnection[Any], schema: str = DEFAULT_SCHEMA) -> None:
-    """The twin of ``check_connection_schema``."""
-    await drive_async(connection, ensure_schema(schema), schema)
 
 
 def status(
@@ -285,17 +269,13 @@ def check_server_version(number: int) -> None:
 
 def _apply(connection: psycopg.Connection[Any], migration: Migration, schema: str) -> None:
     connection.execute(migration.statements(schema).encode())
-    if migration.autocommit and (broken := drive(connection, _list_broken_indexes(), schema)):
-        names = ", ".join(f"{schema}.{name}" for name in broken)
+    look = Statement("list_broken_indexes", {}, lambda rows: [f"{schema}.{name}" for (name,) in rows])
+    if migration.autocommit and (broken := drive(connection, look, schema)):
         raise SchemaError(
             f"migration {migration.name} found what an interrupted one left behind; "
-            f"run: DROP INDEX CONCURRENTLY {names}; then: {_command(schema)}"
+            f"run: DROP INDEX CONCURRENTLY {', '.join(broken)}; then: {_command(schema)}"
         )
     connection.execute(migration.record(schema).encode())
-
-
-def _list_broken_indexes() -> Statement[list[str]]:
-    return Statement("list_broken_indexes", {}, lambda rows: [str(name) for (name,) in rows])
 
 
 def _version_of(rows: Rows) -> SchemaVersion:
@@ -335,7 +315,7 @@ def _locked(keeper: psycopg.Connection[Any], schema: str) -> Generator[None]:
     lock = Statement("lock_schema", {}, lambda rows: bool(rows[0][0]))
     while True:
         with keeper.transaction():
-            # Each statement must see what was committed while we were asking; and a keeper is idle while it keeps.
+            # Isolated higher it would see an old version, and hold a snapshot: see lock_schema.sql.
             keeper.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             keeper.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             if drive(keeper, lock, schema, own_transaction=False):

@@ -1,0 +1,184 @@
+-- The schema of squidmesh, whole: what a database holds after all migrations, with the reasons. It is for reading.
+-- `python -m squidmesh migrate` makes it (add `--sql` to see what it would run); a test compares the two.
+--
+-- How to read it. A *run* is one execution of a workflow; its row says where it stands. Each step of it that is live
+-- has one row in *jobs*; what has ended is in *attempts*; what people and the runtime did to the run is in
+-- *audit_events*. Workers lock a run, decide what follows, and write all of it in one commit: nothing here changes in
+-- another way, and no row is written by a trigger. Workers, definitions and meta are beside that.
+--
+-- What to expect. Rows of runs and jobs are updated often and in place (HOT), which is why half of each page is kept
+-- free and why no index mentions what changes from step to step. The number of jobs is the number of live steps,
+-- whatever the history: the table stays small and is vacuumed often. Attempts only grows, until retention removes
+-- finished runs. There are no foreign keys: the one path that writes all of these keeps them consistent.
+--
+-- Rights. Who migrates owns the schema. Who runs workers and clients needs no more than
+--     GRANT USAGE ON SCHEMA squidmesh TO app;
+--     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA squidmesh TO app;
+
+CREATE SCHEMA squidmesh;
+
+-- meta: which migrations this schema has. One row, written by whoever migrates, read by whatever starts.
+CREATE TABLE squidmesh.meta (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),  -- so there is never a second
+    version integer NOT NULL,                                    -- of the newest migration that was applied
+    serves integer NOT NULL                                      -- the oldest code that still works with it, named by
+                                                                 -- the version that it was made for
+);
+
+-- clock(): the only source of time in the SQL. It is one instant for a whole statement. STABLE and plain SQL, so that
+-- it is inlined and indexes on times serve; a test that travels in time replaces it in a schema of its own.
+CREATE FUNCTION squidmesh.clock() RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN statement_timestamp();
+
+-- definitions: a workflow's graph, kept once however many runs have it. A run finishes on the graph that it started
+-- with, also after the code has changed; what no run refers to any more may be deleted.
+CREATE TABLE squidmesh.definitions (
+    fingerprint text PRIMARY KEY,                          -- hash of the graph: steps, edges, joins, parameters
+    workflow text NOT NULL,                                -- the workflow's name
+    definition jsonb NOT NULL,                             -- the graph, and the options (retry, queue, priority) as
+                                                           -- they were, for workers that do not have the code
+    created_at timestamptz NOT NULL DEFAULT squidmesh.clock()
+);
+
+-- runs: where each run stands. One row, locked by whoever wants to change anything of the run.
+CREATE TABLE squidmesh.runs (
+    id uuid PRIMARY KEY,               -- version 7: new ones are at the end of the index; not an order to rely on
+    created_at timestamptz NOT NULL,   -- with the id, what lists are ordered and paged by
+    finished_at timestamptz,           -- when it reached its terminal status
+    replayed_from uuid,                -- the run that this one repeats
+    seq integer NOT NULL,              -- the next free place in its history, shared by attempts and audit_events
+    workflow text NOT NULL,
+    fingerprint text NOT NULL,         -- its graph, in definitions
+    trigger text NOT NULL,             -- the workflow's trigger that started it
+    status text NOT NULL,              -- pending, running, retrying, paused, failing, cancelling; completed, failed,
+                                       -- cancelled. A claim does not touch this row: of a run shown as pending or
+                                       -- retrying here, a step may be executing (see jobs)
+    attention text,                    -- null while all is well; else what needs a human, or that it failed
+    state jsonb NOT NULL,              -- counts and sets of steps (bits) that deciding needs; stays small
+    error jsonb,                       -- why it is failing or has failed
+    payload jsonb NOT NULL             -- what it was started with
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+-- No index on status, on purpose: each step of each run would have to touch it.
+
+-- Lists of runs, newest first, page by page. Without the id, which orders those of one instant: an index that has it
+-- could be taken for a look-up by id while the table is empty, and be walked whole when it is full.
+CREATE INDEX runs_by_time ON squidmesh.runs (created_at);
+-- The same for one workflow.
+CREATE INDEX runs_by_workflow ON squidmesh.runs (workflow, created_at);
+-- What an operator looks at first. Partial, so that a run on its happy path is not in it.
+CREATE INDEX runs_needing_attention ON squidmesh.runs (attention, created_at) WHERE attention IS NOT NULL;
+-- Which runs repeat a given one.
+CREATE INDEX runs_by_source ON squidmesh.runs (replayed_from) WHERE replayed_from IS NOT NULL;
+
+-- jobs: the steps that are live. A row leaves when its step ends; the next step of a chain takes over the row.
+CREATE TABLE squidmesh.jobs (
+    run_id uuid NOT NULL,
+    since timestamptz NOT NULL,              -- when this visit to the step became live
+    ready_at timestamptz NOT NULL,           -- when it last became ready: who waits longest is first
+    run_at timestamptz,                      -- while it sleeps: when it becomes ready
+    worker uuid,                             -- while it is claimed: whose it is
+    claim bigint NOT NULL DEFAULT 0,         -- the number under which it was handed out; a result under another number
+                                             -- comes too late and is dropped (the fence)
+    slot integer NOT NULL,                   -- its place in the run; a chain keeps one, a fork has several
+    visit integer NOT NULL,                  -- the n-th time that the run reached this step
+    attempt integer NOT NULL,                -- number of the current or next attempt
+    saw integer NOT NULL,                    -- the run's seq when this visit was handed out: what ended before is its
+                                             -- input, also for a retry
+    defers integer NOT NULL DEFAULT 0,       -- how often it asked to come back later
+    priority smallint NOT NULL,              -- smaller is sooner
+    lane smallint NOT NULL,                  -- 0: may be claimed ahead; 1: only to be started at once (irreversible);
+                                             -- 2: one at a time, because a worker died with it
+    crashes smallint NOT NULL DEFAULT 0,     -- how often a worker died with it
+    started boolean NOT NULL DEFAULT false,  -- whether it was claimed to be started at once: a crash then counts
+    cancelled boolean NOT NULL DEFAULT false,  -- its run is ending: the step that executes is asked to stop
+    state text NOT NULL,                     -- ready; sleeping until run_at; claimed by worker; parked for reason
+    kind text NOT NULL,                      -- step, or wait
+    step text NOT NULL,
+    queue text NOT NULL,
+    reason text,                             -- parked: unknown_step, quarantined, interrupted; else why it was deferred
+    PRIMARY KEY (run_id, slot)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+
+-- Claiming: of each queue and lane the best few, read in order and no further.
+CREATE INDEX jobs_ready ON squidmesh.jobs (queue, lane, priority, ready_at) WHERE state = 'ready';
+-- Waking: of each queue those that are due, and when the next one is.
+CREATE INDEX jobs_sleeping ON squidmesh.jobs (queue, run_at) WHERE state = 'sleeping';
+-- What a worker has: for settling doubts, for telling it what to stop, for rescuing what it left behind.
+CREATE INDEX jobs_claimed ON squidmesh.jobs (worker) WHERE state = 'claimed';
+-- What waits for a worker that knows the step, or for a human.
+CREATE INDEX jobs_parked ON squidmesh.jobs (queue) WHERE state = 'parked';
+
+-- attempts: what ended, in order. Rows are inserted once and never changed.
+CREATE TABLE squidmesh.attempts (
+    run_id uuid NOT NULL,
+    worker uuid,                       -- who ran it
+    started_at timestamptz,            -- null: its body never started
+    finished_at timestamptz NOT NULL,
+    seq integer NOT NULL,              -- its place in the run's history
+    visit integer NOT NULL,            -- as in jobs
+    attempt integer NOT NULL,          -- as in jobs
+    saw integer NOT NULL,              -- as in jobs
+    kind text NOT NULL,                -- step; snapshot: not an attempt, but all outputs so far in one, so that reading
+                                       -- them can begin there
+    status text NOT NULL,              -- completed, failed, abandoned (its worker died), cancelled
+    step text NOT NULL,
+    outcome text,                      -- completed: the transition that it named
+    takes text[],                      -- its parameters, where the code's were not those of the graph; else null
+    error jsonb,                       -- why it did not complete
+    output jsonb,                      -- what it added to the run's context
+    PRIMARY KEY (run_id, seq)          -- the only index: every reader asks for one run, from some seq on
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
+
+-- audit_events: what was done to a run, by people and by the runtime.
+CREATE TABLE squidmesh.audit_events (
+    run_id uuid NOT NULL,
+    at timestamptz NOT NULL,
+    seq integer NOT NULL,              -- its place in the run's history, among the attempts
+    type text NOT NULL,                -- cancelled, replayed, routed, rescued, skipped, paused ...
+    step text,                         -- the step it concerns
+    comment text,                      -- what the person said
+    actor jsonb,                       -- who, if it was a person
+    metadata jsonb NOT NULL,           -- what else is known
+    PRIMARY KEY (run_id, seq)
+);
+
+-- workers: who is at work. One row per process, updated by its heartbeat every few seconds: never one per job.
+CREATE TABLE squidmesh.workers (
+    id uuid PRIMARY KEY,                 -- new at each start; never a host's name, which may come back
+    lease timestamptz NOT NULL,          -- it is late after this
+    started_at timestamptz NOT NULL DEFAULT squidmesh.clock(),
+    beats bigint NOT NULL DEFAULT 0,     -- goes up with each heartbeat: who has beaten between two looks lives,
+                                         -- whatever the clocks say
+    pid integer NOT NULL,
+    idle boolean NOT NULL DEFAULT false, -- it sleeps: whoever makes work for its queues notifies it
+    dead boolean NOT NULL DEFAULT false, -- declared dead by another worker: it can never renew its lease again
+    host text NOT NULL,
+    version text NOT NULL,               -- of squidmesh
+    queues text[] NOT NULL,              -- that it serves
+    knows text[] NOT NULL                -- "workflow/step" of each step that it has a function for
+) WITH (fillfactor = 50);
+
+-- The views are for people with psql; the program does not read them.
+
+-- run_context: everything that a run's steps can see by now: the payload, overlaid with the outputs in order.
+CREATE VIEW squidmesh.run_context AS
+SELECT r.id AS run_id, r.payload || coalesce(folded.outputs, '{}') AS context
+  FROM squidmesh.runs r
+  LEFT JOIN LATERAL (
+      SELECT jsonb_object_agg(pair.key, pair.value ORDER BY a.seq) AS outputs
+        FROM squidmesh.attempts a CROSS JOIN LATERAL jsonb_each(a.output) pair
+       WHERE a.run_id = r.id AND a.status = 'completed' AND a.kind <> 'snapshot'
+  ) folded ON true;
+
+-- step_runs: each visit to each step with how its latest attempt ended. What is still live is in jobs.
+CREATE VIEW squidmesh.step_runs AS
+SELECT DISTINCT ON (a.run_id, a.step, a.visit)
+       a.run_id, a.step, a.visit, a.attempt AS attempts, a.status, a.outcome, a.output, a.error,
+       a.started_at, a.finished_at
+  FROM squidmesh.attempts a
+ WHERE a.kind <> 'snapshot'
+ ORDER BY a.run_id, a.step, a.visit, a.seq DESC;
+
+INSERT INTO squidmesh.meta (version, serves) VALUES (1, 1);

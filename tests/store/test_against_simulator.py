@@ -1,0 +1,120 @@
+"""The real store against its model: random runs are driven through both at once, and after each step both are the same.
+
+What the planner's properties prove of runs in memory holds in the database by that.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+
+from squidmesh.planner.outcome import Output
+from squidmesh.planner.planner import plan_start
+from squidmesh.planner.progress import Progress
+from squidmesh.states import JobState
+from squidmesh.store.jobs import adopt_jobs, claim_jobs, lock_jobs, wake_jobs
+from squidmesh.store.runs import NewRuns, lock_run, read_audits, read_history, start_runs
+from tests.property.driver import Driver
+from tests.property.simulator import RUN_ID, WORKER, Simulator
+from tests.property.strategies import choices, definitions
+from tests.store.kit import CHANNEL, TABLES, Session, in_schema, rooms, save
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from squidmesh.definition import Definition
+    from squidmesh.planner.plan import NewAttempt, Plan
+    from squidmesh.records import Job
+    from tests.property.strategies import Choices
+
+
+class Mirrored(Simulator):
+    """A simulated run that also takes place in the database; whatever is done is done to both, then both are compared."""
+
+    def __init__(self, definition: Definition, session: Session) -> None:
+        super().__init__(definition, may_snapshot=True)
+        self._session = session
+        session.connection.execute(in_schema("".join(f"DELETE FROM squidmesh.{table};" for table in TABLES)))
+        new = NewRuns(
+            ids=[RUN_ID],
+            payloads=["{}"],
+            workflow=self.run.workflow,
+            fingerprint=self.run.fingerprint,
+            trigger=self.run.trigger,
+            plan=plan_start(self.graph, replace(self.run, progress=Progress())),
+            seq=self.run.seq,
+        )
+        session.run(start_runs(new, CHANNEL, always_notify=False))
+        self.compare()
+
+    def claim(self, slot: int, worker: UUID = WORKER) -> Job:
+        """The database chooses among jobs that are alike; the model follows."""
+        wanted, number = self.jobs[slot], self._claims + 1
+        if wanted.state is JobState.PARKED:
+            statement = adopt_jobs(worker, number, rooms(1), [f"{self.run.workflow}/{wanted.step}"])
+        else:
+            statement = claim_jobs(worker, number, rooms(1, lane=wanted.lane))
+        (claimed,) = self._session.run(statement)
+        job = super().claim(claimed.slot, worker)
+        assert claimed == job
+        self.compare()
+        return job
+
+    def wake(self, slot: int) -> None:
+        due = "UPDATE squidmesh.jobs SET run_at = squidmesh.clock() WHERE slot = %s AND state = 'sleeping'"
+        self._session.connection.execute(in_schema(due), [slot])
+        assert self._session.run(wake_jobs(["default"]))[0] == 1
+        super().wake(slot)
+        self.compare()
+
+    def apply(self, plan: Plan) -> None:
+        super().apply(plan)
+        plan.attempts = [as_json(attempt) for attempt in plan.attempts]
+        save(self._session, plan)
+        self.compare()
+
+    def compare(self) -> None:
+        assert self._session.run(lock_run(RUN_ID)) == self.run
+        jobs = self._session.run(lock_jobs([RUN_ID]))
+        assert jobs == [job for _, job in sorted(self.jobs.items())]
+
+    def compare_history(self) -> None:
+        attempts = [as_json(a) for a in self.attempts if a.kind == "step"]
+        found = self._session.run(read_history(RUN_ID, -1, 10_000))
+        for new, old in zip(attempts, found, strict=True):
+            for name in ("seq", "step", "visit", "attempt", "status", "outcome", "error", "worker", "saw", "takes"):
+                assert getattr(new, name) == getattr(old, name), name
+            assert old.output == (None if new.output is None else json.loads(new.output.text))
+        audits = self._session.run(read_audits(RUN_ID, -1, None))
+        said = [(a.seq, a.type, a.step, a.actor, a.comment, a.metadata) for a in self.audits]
+        assert [(a.seq, a.type, a.step, a.actor, a.comment, a.metadata) for a in audits] == said
+
+
+def as_json(attempt: NewAttempt) -> NewAttempt:
+    """The model's outputs are anything of a certain weight; the database wants JSON of that weight."""
+    if attempt.output is None or attempt.output.text.startswith("{"):
+        return attempt
+    text = json.dumps({"n": ""})
+    return replace(attempt, output=Output(text.replace('""', f'"{"x" * (len(attempt.output.text) - len(text))}"'), {}))
+
+
+@pytest.fixture(scope="module")
+def session(store_dsn: str) -> Iterator[Session]:
+    session = Session(store_dsn)
+    yield session
+    session.connection.execute(in_schema("".join(f"DELETE FROM squidmesh.{table};" for table in TABLES)))
+    session.close()
+
+
+@settings(max_examples=60)
+@given(definition=definitions(), chosen=choices())
+def test_a_run_in_the_database_is_the_run_in_memory(session: Session, definition: Definition, chosen: Choices) -> None:
+    mirrored = Mirrored(definition, session)
+    for _ in Driver(mirrored, chosen).turns():
+        assert mirrored.history == sorted(mirrored.history, key=lambda row: row.seq)
+    mirrored.compare_history()

@@ -1,0 +1,372 @@
+"""The two drivers: what is one transaction, what is one round trip, and what a caller's connection must allow."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from squidmesh.errors import ConfigurationError, ConnectionUnusable
+from squidmesh.store.database import CommitUnknown
+from squidmesh.store.runs import read_definitions, read_run, register_definition, start_runs
+from squidmesh.store.statements import Batch, Flow, Statement, ask, check_schema_name, sql_of
+from tests.proxy import Proxy
+from tests.store.drivers import AsyncDriver, Driver, Host, SyncDriver
+from tests.store.kit import CHANNEL, Session, new_runs, start
+from tests.waiting import TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.store.conftest import Connect
+
+
+@pytest.fixture(params=[SyncDriver, AsyncDriver])
+def open_driver(request: pytest.FixtureRequest, connect: Connect) -> Iterator[Callable[[str], Driver]]:
+    """Opens drivers; every test that asks for one runs with the sync and with the async one."""
+    with ExitStack() as undo:
+
+        def opened(dsn: str) -> Driver:
+            driver: Driver = request.param(dsn)
+            undo.callback(driver.close)
+            return driver
+
+        yield opened
+
+
+@pytest.fixture
+def driver(open_driver: Callable[[str], Driver], store_dsn: str) -> Driver:
+    return open_driver(store_dsn)
+
+
+@pytest.fixture
+def open_host(driver: Driver) -> Iterator[Callable[..., Host]]:
+    with ExitStack() as undo:
+
+        def opened(**how: bool) -> Host:
+            host = driver.host(**how)
+            undo.callback(host.close)
+            return host
+
+        yield opened
+
+
+def write(name: str) -> Statement[None]:
+    """A statement that writes one row."""
+    return register_definition(name, "orders", {"name": name})
+
+
+def fail() -> Statement[Any]:
+    """A statement that the database refuses."""
+    return Statement("read_run", {"id": "not an id"}, list)
+
+
+def written(store: Session) -> list[str]:
+    return [name for (name,) in store.rows("SELECT fingerprint FROM squidmesh.definitions ORDER BY fingerprint")]
+
+
+# -- a flow is a transaction -----------------------------------------------------------------------------------------
+
+
+def test_a_flow_of_several_batches_is_one_transaction(driver: Driver, store: Session) -> None:
+    def flow() -> Flow[str]:
+        yield Batch((write("a"),))
+        assert written(store) == []
+        yield Batch((write("b"), write("c")))
+        assert written(store) == []
+        yield Batch((write("d"),), last=True)
+        assert written(store) == ["a", "b", "c", "d"]
+        return "done"
+
+    assert driver.run(flow()) == "done"
+
+
+def test_a_flow_gets_the_results_of_its_statements_in_order(driver: Driver) -> None:
+    def flow() -> Flow[list[Any]]:
+        yield Batch((write("a"), write("b")))
+        found = yield Batch((read_definitions(["a"]), read_definitions(["b"])), last=True)
+        one = yield from ask(read_definitions(["a", "b"]))
+        return [*found, one]
+
+    a, b = {"a": {"name": "a"}}, {"b": {"name": "b"}}
+    assert driver.run(flow()) == [a, b, a | b]
+
+
+def test_a_flow_that_ends_early_is_committed(driver: Driver, store: Session) -> None:
+    def flow() -> Flow[None]:
+        yield Batch((write("a"),))
+
+    driver.run(flow())
+    assert written(store) == ["a"]
+    assert driver.run(read_definitions(["a"])) == {"a": {"name": "a"}}
+
+
+def test_an_error_in_a_flow_undoes_all_of_it(driver: Driver, store: Session) -> None:
+    def flow() -> Flow[None]:
+        yield Batch((write("a"), write("b")))
+        raise LookupError("the flow itself")
+
+    with pytest.raises(LookupError, match="the flow itself"):
+        driver.run(flow())
+    assert written(store) == []
+    driver.run(write("next"))
+    assert written(store) == ["next"]
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_an_error_of_the_database_undoes_all_of_a_flow(driver: Driver, store: Session, batches: int) -> None:
+    """In the first batch, together with what it begins, or in a later one, together with what it commits."""
+
+    def flow() -> Flow[None]:
+        if batches > 1:
+            yield Batch((write("a"),))
+        yield Batch((write("b"), fail(), write("c")), last=True)
+
+    with pytest.raises(psycopg.DataError):
+        driver.run(flow())
+    assert written(store) == []
+    driver.run(write("next"))
+    assert written(store) == ["next"]
+
+
+def test_a_flow_may_go_without_the_database(driver: Driver) -> None:
+    def flow() -> Flow[int]:
+        yield from ()
+        return 7
+
+    assert driver.run(flow()) == 7
+
+
+# -- round trips -----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_one_round_trip_and_a_statement_alone_needs_no_transaction(
+    open_driver: Callable[[str], Driver], store_dsn: str
+) -> None:
+    waits: list[bytes] = []
+
+    def count(message: bytes) -> bool:
+        """A client waits for the server after a Sync, or a simple query."""
+        waits.extend([message] if message[:1] in (b"S", b"Q") else [])
+        return False
+
+    def flow(sizes: list[int]) -> Flow[None]:
+        for number, size in enumerate(sizes, start=1):
+            yield Batch((read_definitions(["a"]),) * size, last=number == len(sizes))
+
+    with Proxy(store_dsn) as proxy:
+        driver = open_driver(proxy.dsn)
+        driver.run(write("a"))
+        proxy.cut_when(count)
+        for sizes, expected in (([1], 1), ([2], 1), ([5, 1], 2), ([1, 1, 9], 3)):
+            waits.clear()
+            driver.run(flow(sizes))
+            assert len(waits) == expected, sizes
+
+
+# -- taking part in a caller's transaction ---------------------------------------------------------------------------
+
+
+def two_writes() -> Flow[str]:
+    """A flow that the drivers would run in a transaction of its own."""
+    yield Batch((write("a"),))
+    yield Batch((write("b"),), last=True)
+    return "done"
+
+
+def test_a_host_decides_when_it_is_committed(open_host: Callable[..., Host], store: Session) -> None:
+    host = open_host()
+    assert host.run(two_writes()) == "done"
+    assert (written(store), host.state()) == ([], "INTRANS")
+    host.execute("COMMIT")
+    assert written(store) == ["a", "b"]
+
+
+def test_a_host_may_roll_back(open_host: Callable[..., Host], store: Session) -> None:
+    host = open_host()
+    host.run(write("a"))
+    host.execute("ROLLBACK")
+    assert written(store) == []
+
+
+def test_a_host_may_undo_to_a_savepoint(open_host: Callable[..., Host], store: Session) -> None:
+    host = open_host(autocommit=True)
+    host.execute("BEGIN")
+    host.run(write("kept"))
+    host.execute("SAVEPOINT here")
+    host.run(two_writes())
+    host.execute("ROLLBACK TO here")
+    host.execute("COMMIT")
+    assert written(store) == ["kept"]
+
+
+def test_an_error_of_ours_leaves_the_hosts_transaction_to_the_host(
+    open_host: Callable[..., Host], store: Session
+) -> None:
+    def flow() -> Flow[None]:
+        yield Batch((write("a"),))
+        raise LookupError
+
+    host = open_host()
+    host.run(write("before"))
+    with pytest.raises(LookupError):
+        host.run(flow())
+    assert host.state() == "INTRANS"
+    host.execute("COMMIT")
+    assert written(store) == ["a", "before"]
+
+
+def test_an_autocommit_host_gets_our_transaction(open_host: Callable[..., Host], store: Session) -> None:
+    host = open_host(autocommit=True)
+    assert host.run(two_writes()) == "done"
+    assert (written(store), host.state()) == (["a", "b"], "IDLE")
+
+    def failing() -> Flow[None]:
+        yield Batch((write("c"),))
+        yield Batch((write("d"), fail()), last=True)
+
+    with pytest.raises(psycopg.DataError):
+        host.run(failing())
+    assert (written(store), host.state()) == (["a", "b"], "IDLE")
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_host_may_have_changed_its_rows_cursors_and_json(
+    open_host: Callable[..., Host], store: Session, autocommit: bool
+) -> None:
+    (run_id,) = start(store, payloads=['{"order": 1}'])
+    expected = store.run(read_run(run_id))
+    host = open_host(autocommit=autocommit, odd=True)
+
+    assert host.run(read_run(run_id)) == expected
+    created = host.run(start_runs(new_runs(2), CHANNEL, always_notify=True))
+
+    assert expected is not None
+    assert created > expected.created_at
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        ("SELECT 1/0", "has failed; roll it back first"),
+        ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "'repeatable read'; squidmesh needs READ COMMITTED"),
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "'serializable'; squidmesh needs READ COMMITTED"),
+    ],
+)
+def test_a_transaction_that_cannot_take_part(open_host: Callable[..., Host], prepare: str, said: str) -> None:
+    host = open_host()
+    try:
+        host.execute(prepare)
+    except psycopg.errors.DivisionByZero:
+        assert host.state() == "INERROR"
+    with pytest.raises(ConnectionUnusable, match=said):
+        host.run(write("a"))
+    host.execute("ROLLBACK")
+    host.run(write("a"))
+
+
+def test_a_closed_connection_cannot_take_part(open_host: Callable[..., Host]) -> None:
+    host = open_host()
+    host.close()
+    with pytest.raises(ConnectionUnusable, match="is closed"):
+        host.run(write("a"))
+
+
+def test_a_connection_in_pipeline_mode_cannot_take_part(open_host: Callable[..., Host], store: Session) -> None:
+    host = open_host(autocommit=True)
+    with pytest.raises(ConnectionUnusable, match="leave the pipeline first"):
+        host.run_in_pipeline(write("a"))
+    host.run(write("b"))
+    assert written(store) == ["b"]
+
+
+def test_an_autocommit_host_that_is_isolated_higher_is_left_as_it_was(open_host: Callable[..., Host]) -> None:
+    host = open_host(autocommit=True)
+    host.execute("SET default_transaction_isolation = 'serializable'")
+    with pytest.raises(ConnectionUnusable, match="serializable"):
+        host.run(two_writes())
+    assert host.state() == "IDLE"
+
+
+# -- a commit whose answer is lost -----------------------------------------------------------------------------------
+
+
+def is_commit(message: bytes) -> bool:
+    return b"COMMIT\0" in message
+
+
+@pytest.fixture
+def proxy(store_dsn: str) -> Iterator[Proxy]:
+    with Proxy(store_dsn) as proxy:
+        yield proxy
+
+
+def ends_early() -> Flow[None]:
+    """Its commit travels alone."""
+    yield Batch((write("a"), write("b")))
+
+
+@pytest.mark.parametrize("flow", [two_writes, ends_early])
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_commit_whose_answer_was_lost_is_an_unknown_one(
+    open_driver: Callable[[str], Driver], proxy: Proxy, store: Session, flow: Callable[[], Flow[Any]], arrives: bool
+) -> None:
+    """The caller cannot know which of the two it was, and is told so; then the pool has a new connection."""
+    driver = open_driver(proxy.dsn)
+    done = proxy.cut_when(is_commit, drop_reply=arrives)
+
+    with pytest.raises(CommitUnknown):
+        driver.run(flow())
+
+    assert done.wait(TIMEOUT)
+    assert written(store) == (["a", "b"] if arrives else [])
+    driver.run(write("c"))
+    assert "c" in written(store)
+
+
+def test_a_connection_that_is_lost_before_the_commit_is_no_riddle(
+    open_driver: Callable[[str], Driver], proxy: Proxy, store: Session
+) -> None:
+    driver = open_driver(proxy.dsn)
+    done = proxy.cut_when(lambda message: b"register" in message or b"INSERT INTO" in message, drop_reply=True)
+
+    with pytest.raises(psycopg.OperationalError):
+        driver.run(two_writes())
+
+    assert done.wait(TIMEOUT)
+    assert written(store) == []
+    driver.run(write("c"))
+    assert written(store) == ["c"]
+
+
+def test_a_session_that_is_ended_in_the_middle_of_a_flow_leaves_nothing(driver: Driver, store: Session) -> None:
+    def flow() -> Flow[None]:
+        yield Batch((write("a"),))
+        ended = "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        assert store.rows(f"{ended} AND datname = current_database()") == [(True,)]
+        yield Batch((write("b"),))
+        yield Batch((write("c"),), last=True)
+
+    with pytest.raises(psycopg.OperationalError):
+        driver.run(flow())
+    assert written(store) == []
+    driver.run(write("next"))
+    assert written(store) == ["next"]
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "1st", "Caps", "a-b", "a b", "a.b", 'a"b', "ä", "x" * 49])
+def test_a_schema_is_a_plain_identifier(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="lower-case letters"):
+        check_schema_name(name)
+    with pytest.raises(ConfigurationError, match="lower-case letters"):
+        sql_of("read_run", name)
+
+
+def test_the_schema_of_a_statement_is_replaced_everywhere() -> None:
+    assert sql_of("claim_jobs", "x").replace("x.", "squidmesh.") == sql_of("claim_jobs")
+    assert "squidmesh" not in sql_of("claim_jobs", "x")
