@@ -21,6 +21,7 @@ from squidmesh.client import SquidMesh
 from squidmesh.context import Context, Outcome
 from squidmesh.definition import COMPLETE
 from squidmesh.errors import (
+    CommitUnknown,
     ConfigurationError,
     ConnectionUnusable,
     Defer,
@@ -58,6 +59,7 @@ __all__ = [
     "Attempt",
     "AttemptStatus",
     "AuditEvent",
+    "CommitUnknown",
     "ConfigurationError",
     "ConnectionUnusable",
     "Constant",

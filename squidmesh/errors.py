@@ -17,6 +17,7 @@
     ├── ConfigurationError                 the app, the database address or a queue is set up wrongly
     ├── SchemaError                        the database's schema is missing or not served by this code
     ├── ConnectionUnusable                 a ``connection=`` that cannot take part
+    ├── CommitUnknown                      the connection was lost while a commit was on its way
     ├── RunTimeout (TimeoutError)          ``wait_for_run`` gave up waiting; the run goes on
     ├── WorkerStopped                      a worker lost its engine or its lease
     └── StepError                          raised by a step: what is stored is what it carries
@@ -286,6 +287,12 @@ class ConnectionUnusable(SquidMeshError):
     code = "connection_unusable"
 
 
+class CommitUnknown(SquidMeshError):
+    """The connection was lost while a commit was on its way: it may have happened or not. Look before repeating."""
+
+    code = "commit_unknown"
+
+
 class RunTimeout(SquidMeshError, TimeoutError):
     """``wait_for_run`` gave up waiting. The run itself goes on."""
 
@@ -315,7 +322,8 @@ class StepError(SquidMeshError):
     Args:
         message: What went wrong, for people.
         details: What else is worth storing: JSON values only.
-        retryable: False gives up at once; True and None leave it to the step's ``Retry``.
+        retryable: False gives up at once; None leaves it to the step's ``Retry``; True is stronger than its ``on`` and
+            ``give_up_on``, not than its ``max_attempts``.
         retry_after: Seconds (or timedelta) to wait before the next attempt, in place of the step's backoff.
     """
 

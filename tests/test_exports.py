@@ -8,7 +8,7 @@ import squidmesh
 from squidmesh import AsyncSquidMesh, SquidMesh
 
 PUBLIC = """
-COMPLETE AsyncSquidMesh Attempt AttemptStatus AuditEvent ConfigurationError ConnectionUnusable Constant Context
+COMPLETE AsyncSquidMesh Attempt AttemptStatus AuditEvent CommitUnknown ConfigurationError ConnectionUnusable Constant Context
 DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InvalidInput InvalidOption InvalidOutput
 InvalidPayload InvalidRunId NotFound Outcome RequestError Retry RetryAfter Run RunNotFound RunStatus RunTimeout
 SchemaError SquidMesh SquidMeshError StepError StepRun StepStatus TriggerNotFound UnsafeReplay Worker WorkerStopped

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import pq
 from psycopg.rows import tuple_row
 
-from squidmesh.errors import ConnectionUnusable
+from squidmesh.errors import CommitUnknown, ConnectionUnusable
 from squidmesh.store.statements import DEFAULT_SCHEMA, Batch, Flow, Statement, ask, check_schema_name, sql_of
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from squidmesh.store.statements import Rows
 
 T = TypeVar("T")
-
-
-class CommitUnknown(Exception):
-    """The connection was lost while a commit was on its way: it may have happened or not."""
 
 
 class Database:
@@ -198,7 +194,7 @@ async def _send_async(
 def _lost(connection: _AnyConnection, commands: list[_Command], error: psycopg.OperationalError) -> Exception:
     """The error to raise: a commit whose answer was lost is a thing of its own."""
     if commands[-1] is _COMMIT and connection.broken:
-        return CommitUnknown(str(error))
+        return CommitUnknown(f"the connection was lost while a commit was on its way; it may have happened: {error}")
     return error
 
 

@@ -68,7 +68,7 @@ class Listener:
                     connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
                     self.connected.set()
                     backoff = 0.1
-                    self._heard(None)
+                    self._tell(None)
                     self._listen(connection)
             except psycopg.Error as error:
                 logger.warning("lost the listening connection (%s); polling goes on, trying again", error)
@@ -83,5 +83,11 @@ class Listener:
             selector.register(self._wake_reader, selectors.EVENT_READ)
             while not self._stopping.is_set():
                 for notification in connection.notifies(timeout=0):
-                    self._heard(notification.payload)
+                    self._tell(notification.payload)
                 selector.select()
+
+    def _tell(self, payload: str | None) -> None:
+        try:
+            self._heard(payload)
+        except Exception:  # the top of a service loop: others listen, too
+            logger.exception("notification %r could not be handled", payload)

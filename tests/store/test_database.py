@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from squidmesh.errors import ConfigurationError, ConnectionUnusable
-from squidmesh.store.database import CommitUnknown
+from squidmesh.errors import CommitUnknown, ConfigurationError, ConnectionUnusable
 from squidmesh.store.runs import read_definitions, read_run, register_definition, start_runs
 from squidmesh.store.statements import Batch, Flow, Statement, ask, check_schema_name, sql_of
 from tests.proxy import Proxy
