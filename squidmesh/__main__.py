@@ -1,0 +1,10 @@
+"""``python -m squidmesh``."""
+
+from __future__ import annotations
+
+import sys
+
+from squidmesh.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

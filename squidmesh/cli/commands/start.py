@@ -1,0 +1,132 @@
+"""``squidmesh start``, ``cancel`` and ``replay``: what a person does to runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from squidmesh.cli.app import opened_mesh
+from squidmesh.cli.exits import Exit
+from squidmesh.cli.output import talk, took
+from squidmesh.cli.values import duration, instant, payload_of, texts_among
+from squidmesh.cli.views import error_line, run_json
+from squidmesh.errors import InvalidPayload
+from squidmesh.states import RunStatus
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from squidmesh.cli.arguments import Commands
+    from squidmesh.cli.output import Screen
+    from squidmesh.client import SquidMesh
+    from squidmesh.records import Run
+
+
+def add_start(commands: Commands) -> None:
+    """Add ``start``."""
+    parser = commands.add("start", "start a run, and print its id", start)
+    parser.add_argument("workflow", metavar="WORKFLOW", help="the workflow's name")
+    parser.add_argument("--trigger", metavar="NAME", help="the trigger; by default the first one declared")
+    parser.add_argument(
+        "-p",
+        "--param",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a key of the payload: key=text, or key:=json for numbers, lists and the like; repeatable",
+    )
+    parser.add_argument("--payload", metavar="JSON", help="the payload as JSON; @file reads a file, - reads stdin")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument("--delay", metavar="DURATION", type=duration, help="begin so much later, such as 30s or 1h30m")
+    when.add_argument("--at", metavar="INSTANT", type=instant, help="begin then: ISO 8601 with an offset")
+    _add_waiting(parser)
+
+
+def add_cancel(commands: Commands) -> None:
+    """Add ``cancel``."""
+    parser = commands.add("cancel", "cancel a run, and print its status", cancel)
+    parser.add_argument("run_id", metavar="RUN_ID", help="the run")
+    parser.add_argument("--actor", metavar="WHO", help="who cancels it, for the run's history")
+    parser.add_argument("--comment", metavar="WHY", help="why, for the run's history")
+
+
+def add_replay(commands: Commands) -> None:
+    """Add ``replay``."""
+    parser = commands.add("replay", "start a run again that has ended, as a new one, and print the new id", replay)
+    parser.add_argument("run_id", metavar="RUN_ID", help="the run that has ended")
+    parser.add_argument(
+        "--allow-irreversible", action="store_true", help="even if it runs irreversible steps again that have completed"
+    )
+    _add_waiting(parser)
+
+
+def _add_waiting(parser: ArgumentParser) -> None:
+    parser.add_argument("--wait", action="store_true", help="wait until it has ended; exit code 1 unless it completed")
+    parser.add_argument("--timeout", metavar="DURATION", type=duration, help="with --wait: no longer than this")
+
+
+def start(options: Namespace, screen: Screen) -> int:
+    """Start a run."""
+    payload = payload_of(options.payload, options.param)
+    with opened_mesh(options, needs_app=True) as mesh:
+        try:
+            run = mesh.start_run(
+                options.workflow, payload, trigger=options.trigger, run_at=options.at, delay=options.delay
+            )
+        except InvalidPayload as error:
+            _hint(error, options.param)
+            raise
+        talk(f"started a run of {run.workflow}, trigger {run.trigger}")
+        return _follow(mesh, run, options, screen)
+
+
+def cancel(options: Namespace, screen: Screen) -> int:
+    """Cancel a run."""
+    with opened_mesh(options) as mesh:
+        run = mesh.cancel_run(options.run_id, actor=options.actor, comment=options.comment)
+    if options.json:
+        screen.write_json(run=run_json(run))
+        return Exit.OK
+    screen.say(str(run.status))
+    if run.status is RunStatus.CANCELLING:
+        talk(f"told {', '.join(run.current_steps)} to stop; the run is cancelled when that has ended")
+    return Exit.OK
+
+
+def replay(options: Namespace, screen: Screen) -> int:
+    """Replay a run."""
+    with opened_mesh(options, needs_app=True) as mesh:
+        run = mesh.replay_run(options.run_id, allow_irreversible=options.allow_irreversible)
+        talk(f"started a run of {run.workflow} with the payload of {run.replayed_from}")
+        return _follow(mesh, run, options, screen)
+
+
+def _follow(mesh: SquidMesh, run: Run, options: Namespace, screen: Screen) -> int:
+    """Print the id of a new run, and wait for its end if asked to."""
+    if not options.json:
+        screen.say(str(run.id))
+    if options.wait:
+        run = _wait(mesh, run, options.timeout)
+    if options.json:
+        screen.write_json(run=run_json(run))
+    return Exit.FAILURE if options.wait and run.status is not RunStatus.COMPLETED else Exit.OK
+
+
+def _wait(mesh: SquidMesh, run: Run, timeout: float | None) -> Run:
+    try:
+        ended = mesh.wait_for_run(run.id, timeout)
+    except KeyboardInterrupt:
+        talk(f"run {run.id} goes on")
+        raise
+    lasted = took(ended.finished_at - ended.created_at if ended.finished_at else None)
+    why = f": {error_line(ended.error)}" if ended.error else ""
+    talk(f"run {ended.id} {ended.status} after {lasted}{why}")
+    return ended
+
+
+def _hint(error: InvalidPayload, assignments: list[str]) -> None:
+    """A number given as ``key=5`` is a text: say how to give a number."""
+    texts = [key for key in texts_among(assignments) if key in error.invalid_fields]
+    if texts:
+        talk(
+            f"hint: -p {texts[0]}=... gives a text; -p {texts[0]}:=... gives a number, true, null, a list or an object"
+        )

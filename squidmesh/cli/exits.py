@@ -1,0 +1,103 @@
+"""Exit codes, and how an error becomes one line: whatever goes wrong, nobody is shown a traceback unasked.
+
+``docs/cli.md`` prints the table, and a test compares it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from squidmesh.cli.output import one_line
+from squidmesh.errors import (
+    CommitUnknown,
+    ConfigurationError,
+    DefinitionError,
+    IllegalMove,
+    NotFound,
+    RequestError,
+    RunTimeout,
+    SchemaError,
+    SquidMeshError,
+    UnsafeReplay,
+)
+
+if TYPE_CHECKING:
+    from squidmesh.records import JSONObject
+
+
+class Exit(IntEnum):
+    """What the process's exit code says."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    REFUSED = 4
+    SCHEMA = 5
+    TIMED_OUT = 6
+    UNREACHABLE = 7
+    INTERRUPTED = 130
+
+
+MEANINGS: Final = {
+    Exit.OK: "done",
+    Exit.FAILURE: "failure: the run ended badly, the worker's engine failed, or something unexpected",
+    Exit.USAGE: "usage: arguments, payload, app or address cannot be used; nothing was stored",
+    Exit.NOT_FOUND: "no such run, workflow or trigger",
+    Exit.REFUSED: "refused by a rule: the run's status, or a replay that would repeat what cannot be undone",
+    Exit.SCHEMA: "the schema is missing or not the one this squidmesh serves; migrate --check: something is pending",
+    Exit.TIMED_OUT: "timed out waiting; the run goes on",
+    Exit.UNREACHABLE: "the database cannot be reached, or the connection broke",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C",
+}
+
+
+class UsageError(SquidMeshError):
+    """The command line cannot be used as it is."""
+
+    code = "usage"
+
+
+_CODES: Final = (
+    ((UsageError, RequestError, ConfigurationError, DefinitionError), Exit.USAGE),
+    ((NotFound,), Exit.NOT_FOUND),
+    ((IllegalMove, UnsafeReplay), Exit.REFUSED),
+    ((SchemaError,), Exit.SCHEMA),
+    ((RunTimeout,), Exit.TIMED_OUT),
+    ((psycopg.OperationalError, psycopg.InterfaceError, CommitUnknown), Exit.UNREACHABLE),
+)
+
+
+def exit_of(error: Exception) -> Exit:
+    """The exit code that says what kind of error this is."""
+    return next((code for kinds, code in _CODES if isinstance(error, kinds)), Exit.FAILURE)
+
+
+def explain(error: Exception) -> str:
+    """The error as one line, in the words of the command line."""
+    match error:
+        case UnsafeReplay():
+            done = ", ".join(error.steps)
+            said = f"run {error.run_id} has completed irreversible steps ({done}), which a replay would run again"
+            return f"{said}; add --allow-irreversible if that is meant"
+        case DefinitionError():
+            return f"workflow {error.workflow!r} cannot be used: {'; '.join(one_line(p) for p in error.problems)}"
+        case SquidMeshError():
+            return one_line(str(error))
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            return f"the database cannot be reached, or the connection broke: {one_line(str(error))}"
+        case psycopg.Error():
+            return f"the database refused: {one_line(str(error))}"
+        case _:
+            return f"unexpected {type(error).__name__}: {one_line(str(error))} (--debug shows where)"
+
+
+def as_json(error: Exception) -> JSONObject:
+    """The error as ``--json`` prints it: ``error`` (its code), ``message``, and what else it knows."""
+    if isinstance(error, SquidMeshError):
+        return error.to_json()
+    code = "database_unreachable" if exit_of(error) is Exit.UNREACHABLE else "unexpected"
+    return {"error": code, "message": explain(error)}
