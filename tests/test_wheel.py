@@ -58,5 +58,39 @@ def test_the_installed_package_is_the_one_from_the_wheel(installed: Path, tmp_pa
     assert Path(place.strip()).is_relative_to(installed.parent.parent)
 
 
-# TO BE ADDED once the runtime exists: with ``installed``, and in ``tmp_path`` as above, a script migrates an embedded
-# Postgres, runs a workflow to its end and prints the run's status.
+RUN_A_WORKFLOW = """
+from squidmesh import SquidMesh, Workflow
+from squidmesh.embedded import EmbeddedPostgres
+
+greetings = Workflow("greetings")
+
+
+@greetings.step(output="greeting")
+def greet(name: str = "wheel") -> str:
+    return f"hello {name}"
+
+
+with EmbeddedPostgres() as postgres, SquidMesh(postgres.dsn, workflows=[greetings]) as mesh:
+    mesh.migrate()
+    run = mesh.start_run(greetings)
+    with mesh.worker():
+        ended = mesh.wait_for_run(run.id, timeout=60)
+    print(ended.status, ended.context)
+"""
+
+
+def test_a_workflow_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    """The SQL is inside: migrate, start, work and wait, far from the checkout."""
+    (tmp_path / "app.py").write_text(RUN_A_WORKFLOW)
+    told = subprocess.run([installed, "-I", "app.py"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert told.strip() == "completed {'greeting': 'hello wheel'}"
+
+
+def test_the_console_script_is_the_module(installed: Path, tmp_path: Path) -> None:
+    """``squidmesh`` equals ``python -m squidmesh``, both installed."""
+    script, module = (
+        subprocess.run([*command, "--version"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        for command in ([installed.parent / "squidmesh"], [installed, "-I", "-m", "squidmesh"])
+    )
+    assert script == module
+    assert script.startswith("squidmesh ")
