@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 
 from squidmesh import SquidMesh
+from squidmesh.worker.process import dedicate_process
 from tests.benchmarks.board import Board
 from tests.benchmarks.gauges import cpu_seconds
 from tests.benchmarks.workflows import WORKFLOWS
@@ -98,6 +99,7 @@ def main(said: Mapping[str, Any]) -> None:
     mesh = SquidMesh(said["dsn"], workflows=[WORKFLOWS[said["workflow"]](board)])
     concurrency = said["concurrency"]
     worker = mesh.worker(queues={"default": concurrency} if concurrency else None)
+    dedicate_process()  # as `squidmesh worker` does
     print("ready", flush=True)
     if sys.stdin.readline():
         with worker:

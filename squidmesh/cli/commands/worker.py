@@ -24,6 +24,7 @@ from squidmesh.cli.output import Screen, span
 from squidmesh.cli.values import duration, queues
 from squidmesh.cli.worker_log import LEVELS, JSONFormatter, TextFormatter, log_events, mark_records, set_up_logging
 from squidmesh.errors import WorkerStopped
+from squidmesh.worker.process import dedicate_process
 from squidmesh.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def run(options: Namespace, screen: Screen) -> int:
             queues=options.queues, grace=options.grace, lease=options.lease, heartbeat=options.heartbeat
         )
         forget = log_events(mesh)
+        dedicate_process()
         try:
             return _serve(mesh, worker)
         finally:
