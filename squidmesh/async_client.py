@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from psycopg_pool import AsyncConnectionPool
@@ -12,7 +13,7 @@ from squidmesh.client import SquidMesh
 from squidmesh.errors import RunTimeout
 from squidmesh.mesh import Deadline, Mesh
 from squidmesh.operations import run_filter, run_id_of
-from squidmesh.store.database import AsyncDatabase
+from squidmesh.store.database import AsyncDatabase, check_pooled_async
 from squidmesh.store.migrations import ensure_schema
 
 if TYPE_CHECKING:
@@ -33,10 +34,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class _OfLoop:
+    """What an event loop has for itself: its database, once it was opened, by one task for all."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.database: AsyncDatabase | None = None
+
+
 class AsyncSquidMesh(Mesh):
     """The twin of ``SquidMesh`` for async code: the same methods, awaited. Its documentation is there."""
 
-    _databases: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncDatabase] | None = None
+    _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] | None = None
 
     async def start_run(
         self,
@@ -115,15 +124,13 @@ class AsyncSquidMesh(Mesh):
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
         remove = self._waiters.add(wanted, lambda: loop.call_soon_threadsafe(woken.set))
         try:
-            run, _ = await self._ask(self._operations.watch(wanted))
-            while not run.status.terminal:
-                try:
-                    await asyncio.wait_for(woken.wait(), deadline.next_look())
-                except TimeoutError:
-                    if deadline.passed:
-                        raise RunTimeout(wanted, deadline.seconds, run.status) from None
+            while not (found := await self._ask(self._operations.watch(wanted)))[0].status.terminal:
+                run, watched = found
+                if deadline.passed:
+                    raise RunTimeout(wanted, deadline.seconds, run.status)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), deadline.next_look(told=watched and self._waiters.listening))
                 woken.clear()
-                run = await self._ask(self._operations.read(wanted))
         finally:
             remove()
         return await self.inspect_run(wanted)
@@ -134,7 +141,9 @@ class AsyncSquidMesh(Mesh):
     async def close(self) -> None:
         """Close this loop's pool and stop listening. Using the mesh again opens them again."""
         await asyncio.to_thread(self._waiters.close)
-        database = self._databases.pop(asyncio.get_running_loop(), None) if self._databases else None
+        mine = self._of_loop()
+        async with mine.lock:
+            database, mine.database = mine.database, None
         if database is not None:
             await database.pool.close()
 
@@ -159,29 +168,40 @@ class AsyncSquidMesh(Mesh):
     async def _ask(self, flow: Flow[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
         return await (await self._opened()).run(flow, connection)
 
+    def _forget_connections(self) -> None:
+        self._loops = None
+
+    def _of_loop(self) -> _OfLoop:
+        with self._lock:
+            if self._loops is None:
+                self._loops = weakref.WeakKeyDictionary()
+            return self._loops.setdefault(asyncio.get_running_loop(), _OfLoop())
+
     async def _opened(self) -> AsyncDatabase:
         """This loop's database, opened and checked at the first use."""
-        if self._forget_after_fork() or self._databases is None:
-            self._databases = weakref.WeakKeyDictionary()
-        loop = asyncio.get_running_loop()
-        database = self._databases.get(loop)
-        if database is None:
-            pool = AsyncConnectionPool(
-                self._address.conninfo(),
-                kwargs=self._address.kwargs,
-                min_size=0,
-                max_size=self._max_connections,
-                open=False,
-                name="squidmesh",
-            )
-            await pool.open()
-            database = AsyncDatabase(pool, self.schema)
-            try:
-                await database.run(ensure_schema(self.schema))
-            except BaseException:
-                await pool.close()
-                raise
-            self._databases[loop] = database
+        mine = self._of_loop()
+        async with mine.lock:
+            if mine.database is None:
+                mine.database = await self._open()
+            return mine.database
+
+    async def _open(self) -> AsyncDatabase:
+        pool = AsyncConnectionPool(
+            self._address.conninfo(),
+            kwargs=self._address.kwargs,
+            min_size=0,
+            max_size=self._max_connections,
+            open=False,
+            name="squidmesh",
+            check=check_pooled_async,
+        )
+        await pool.open()
+        database = AsyncDatabase(pool, self.schema)
+        try:
+            await database.run(ensure_schema(self.schema))
+        except BaseException:
+            await pool.close()
+            raise
         return database
 
 

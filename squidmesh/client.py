@@ -10,7 +10,7 @@ from psycopg_pool import ConnectionPool
 from squidmesh.errors import RunTimeout
 from squidmesh.mesh import Deadline, Mesh
 from squidmesh.operations import run_filter, run_id_of
-from squidmesh.store.database import Database
+from squidmesh.store.database import Database, check_pooled
 from squidmesh.store.migrations import ensure_schema
 
 if TYPE_CHECKING:
@@ -111,9 +111,10 @@ class SquidMesh(Mesh):
             run_id: Its id.
             include_history: Whether to add its declared steps, step runs, attempts and audit events.
             after_seq: Where the page of history begins: ``history.next_seq`` of the page before.
-            limit: Attempts on a page, at most.
+            limit: Attempts on a page, at most, up to 1,000.
 
         Raises:
+            InvalidOption: ``after_seq`` or ``limit`` cannot be used.
             InvalidRunId: ``run_id`` is not the text of a UUID.
             RunNotFound: There is no such run.
         """
@@ -212,6 +213,7 @@ class SquidMesh(Mesh):
 
         Raises:
             RunTimeout: It has not ended in time. It goes on.
+            InvalidOption: ``timeout`` cannot be used.
             InvalidRunId: ``run_id`` is not the text of a UUID.
             RunNotFound: There is no such run.
         """
@@ -219,12 +221,12 @@ class SquidMesh(Mesh):
         woken = threading.Event()
         remove = self._waiters.add(wanted, woken.set)
         try:
-            run, _ = self._ask(self._operations.watch(wanted))
-            while not run.status.terminal:
-                if not woken.wait(deadline.next_look()) and deadline.passed:
+            while not (found := self._ask(self._operations.watch(wanted)))[0].status.terminal:
+                run, watched = found
+                if deadline.passed:
                     raise RunTimeout(wanted, deadline.seconds, run.status)
+                woken.wait(deadline.next_look(told=watched and self._waiters.listening))
                 woken.clear()
-                run = self._ask(self._operations.read(wanted))
         finally:
             remove()
         return self.inspect_run(wanted)
@@ -267,10 +269,11 @@ class SquidMesh(Mesh):
     def _ask(self, flow: Flow[T], connection: psycopg.Connection[Any] | None = None) -> T:
         return self._opened().run(flow, connection)
 
+    def _forget_connections(self) -> None:
+        self._database = None
+
     def _opened(self) -> Database:
         """The database, opened and checked at the first use in this process."""
-        if self._forget_after_fork():
-            self._database = None
         with self._lock:
             if self._database is None:
                 pool = ConnectionPool(
@@ -280,6 +283,7 @@ class SquidMesh(Mesh):
                     max_size=self._max_connections,
                     open=True,
                     name="squidmesh",
+                    check=check_pooled,
                 )
                 database = Database(pool, self.schema)
                 try:

@@ -152,16 +152,22 @@ class EventBus:
             if isinstance(batch, threading.Event):
                 batch.set()
                 continue
-            for event in batch:
-                for names, subscriber in self._subscribers:
-                    if event.name in names:
-                        _call(subscriber, event)
+            try:
+                for event in batch:
+                    self._tell(event)
+            except Exception:  # the top of a service loop: events are made here, lazily
+                logger.exception("events could not be told")
+
+    def _tell(self, event: Event) -> None:
+        for names, subscriber in self._subscribers:
+            if event.name in names:
+                _call(subscriber, event)
 
 
 def _call(subscriber: Subscriber, event: Event) -> None:
     try:
         subscriber(event)
-    except Exception:  # the edge of user code: a broken subscriber harms nothing else
+    except BaseException:  # the edge of user code: a broken subscriber harms nothing else, SystemExit or not
         logger.exception("a subscriber of %s raised", event.name)
 
 
@@ -221,9 +227,10 @@ def handed_out(tickets: Iterable[Ticket]) -> Iterator[Event]:
 def discarded(tickets: Iterable[Ticket]) -> Iterator[Event]:
     """What it means that results came too late: their jobs were given to somebody else."""
     for ticket in tickets:
-        about: JSONObject = {"workflow": ticket.run.workflow, "trigger": ticket.run.trigger, "status": ticket.run.status}
+        run = ticket.run
+        about: JSONObject = {"workflow": run.workflow, "trigger": run.trigger, "status": str(run.status)}
         where = {"step": ticket.step_name, "slot": ticket.slot, "claim": ticket.claim}
-        yield Event(STEP_DISCARDED, ticket.run.run_id, {**about, **where})
+        yield Event(STEP_DISCARDED, run.run_id, {**about, **where})
 
 
 def started(run_id: UUID, workflow: str, trigger: str, steps: Iterable[str], source: UUID | None) -> Iterator[Event]:

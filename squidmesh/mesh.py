@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
@@ -18,11 +19,11 @@ import psycopg
 
 from squidmesh.clock import new_id
 from squidmesh.definition import DEFAULT_QUEUE
-from squidmesh.errors import ConfigurationError
+from squidmesh.errors import ConfigurationError, InvalidOption
 from squidmesh.events import EventBus, events_of, started
 from squidmesh.operations import Operations
 from squidmesh.registry import Registry
-from squidmesh.retry import seconds_of
+from squidmesh.retry import measured
 from squidmesh.store.migrations import migrate
 from squidmesh.store.statements import DEFAULT_SCHEMA, check_schema_name
 from squidmesh.waiting import Waiters
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 POLL: Final = (1.0, 3.0)
 """Seconds between looks of somebody who waits for a run: a notification that was lost costs no more than this."""
+
+SOONEST_LOOK: Final = 0.01
+"""Seconds until the second look of somebody whom nobody will tell; then twice as long each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +115,17 @@ class Mesh:
         self._max_connections = max_connections
         self._operations = Operations(self.registry, self.schema, new_id, lambda: datetime.now(UTC))
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._registered: set[str] = set()
         self._waiters = self._new_waiters()
+        _IN_CHILD.append(weakref.WeakMethod(self._leave_to_parent, _IN_CHILD.remove))
 
     def _new_waiters(self) -> Waiters:
         return Waiters(None if self._address.polling_only else self._address.connect_to_listen, self.schema)
+
+    @property
+    def address(self) -> Address:
+        """Where the database is, and how connections to it are set up."""
+        return self._address
 
     def _migrate(self) -> None:
         with self._address.connect() as connection:
@@ -165,18 +174,19 @@ class Mesh:
                 grace=grace,
                 lease=lease,
                 beat=heartbeat,
+                poll=uniform(*POLL) if self._address.polling_only else None,  # noqa: S311 - jitter, not a secret
             ),
         )
 
-    def _forget_after_fork(self) -> bool:
-        """Whether this process was forked since the last call: then everything that was opened is the parent's."""
-        if self._pid == os.getpid():
-            return False
-        self._pid = os.getpid()
+    def _leave_to_parent(self) -> None:
+        """In a forked child: forget what was opened, without closing it, since it is the parent's."""
         self._lock = threading.Lock()
         self._waiters = self._new_waiters()
-        self.events = EventBus()
-        return True
+        self.events.begin_anew()
+        self._forget_connections()
+
+    def _forget_connections(self) -> None:
+        raise NotImplementedError
 
     def _tell_started(self, start: Start, runs: Sequence[Run]) -> None:
         if self.events.active:
@@ -189,18 +199,47 @@ class Mesh:
             self.events.emit(events_of(plan))
 
 
+_IN_CHILD: Final[list[weakref.WeakMethod[Callable[[], None]]]] = []
+"""What is called in a forked child, for each mesh that is still in use."""
+
+
+def _leave_all_to_parent() -> None:
+    for reference in _IN_CHILD:
+        leave = reference()
+        if leave is not None:
+            leave()
+
+
+if hasattr(os, "register_at_fork"):  # where there is no fork, there is nothing to forget
+    os.register_at_fork(after_in_child=_leave_all_to_parent)
+
+
 class Deadline:
-    """How long somebody is willing to wait."""
+    """How long somebody is willing to wait.
+
+    Raises:
+        InvalidOption: That is no duration.
+    """
 
     def __init__(self, timeout: Seconds | None) -> None:
-        self.seconds = inf if timeout is None else seconds_of(timeout)
+        self.seconds = inf if timeout is None else measured(timeout)
+        if not self.seconds >= 0:
+            raise InvalidOption("timeout", f"must be seconds or a timedelta, not negative, or None, not {timeout!r}")
         self._at = time.monotonic() + self.seconds
+        self._soon = SOONEST_LOOK
 
     @property
     def passed(self) -> bool:
         """Whether the time is over."""
         return time.monotonic() >= self._at
 
-    def next_look(self) -> float:
-        """Seconds until the next look: a jittered poll, or the end."""
-        return max(min(uniform(*POLL), self._at - time.monotonic()), 0.0)  # noqa: S311 - jitter, not a secret
+    def next_look(self, *, told: bool) -> float:
+        """Seconds until the next look: a jittered poll, or the end; sooner at first if nobody will tell.
+
+        Args:
+            told: Whether the end will be announced.
+        """
+        longest = uniform(*POLL)  # noqa: S311 - jitter, not a secret
+        wait = longest if told else min(self._soon, longest)
+        self._soon *= 2
+        return max(min(wait, self._at - time.monotonic()), 0.0)

@@ -49,6 +49,7 @@ START_BATCH: Final = 2000
 """Runs that are started by one statement."""
 
 MOST_LISTED: Final = 1000
+LARGEST_SEQ: Final = 2**31 - 1
 TERMINAL: Final = tuple(status for status in RunStatus if status.terminal)
 
 
@@ -167,6 +168,9 @@ class Operations:
 
     def inspect(self, run_id: UUID, *, history: bool, after_seq: int, limit: int) -> Flow[Run]:
         """A run with its context, and a page of its history if asked for."""
+        _check_limit(limit)
+        if type(after_seq) is not int or not 0 <= after_seq <= LARGEST_SEQ:
+            raise InvalidOption("after_seq", f"must be a place in the history, from 0, not {after_seq!r}")
         found, outputs = yield Batch((store.read_run(run_id), store.read_outputs(run_id)))
         if found is None:
             raise RunNotFound(run_id)
@@ -196,13 +200,6 @@ class Operations:
         """Runs, newest first."""
         return (yield from ask(store.list_runs(wanted), last=True))
 
-    def read(self, run_id: UUID) -> Flow[Run]:
-        """A run without context and history."""
-        run = yield from ask(store.read_run(run_id), last=True)
-        if run is None:
-            raise RunNotFound(run_id)
-        return run
-
     # -- change --------------------------------------------------------------------------------------------------
 
     def cancel(self, run_id: UUID, *, actor: JSON, comment: str | None) -> Flow[tuple[Run, Plan | None]]:
@@ -213,10 +210,15 @@ class Operations:
         plan = plan_cancel(graph, run, {job.slot: job for job in jobs}, actor=actor, comment=comment)
         return (yield from self._save_and_read(run_id, plan))
 
-    def watch(self, run_id: UUID) -> Flow[tuple[Run, Plan | None]]:
-        """Ask for a notification of a run's end."""
-        run, graph = yield from self._lock(run_id)
-        return (yield from self._save_and_read(run_id, plan_watch(graph, run)))
+    def watch(self, run_id: UUID) -> Flow[tuple[Run, bool]]:
+        """Read a run, and ask for a notification of its end; whether that could be done, or somebody holds the run."""
+        plan = None
+        locked = yield from ask(store.lock_runs([run_id]))
+        for run in locked:
+            graph = yield from self._graph(run.fingerprint)
+            plan = plan_watch(graph, run)
+        shown, _ = yield from self._save_and_read(run_id, plan)
+        return shown, bool(locked)
 
     def prepare_replay(self, run_id: UUID, *, allow_irreversible: bool) -> Flow[Start]:
         """Check a request to replay a run: on today's graph, with the payload it was started with.
@@ -303,8 +305,7 @@ def run_filter(
     Raises:
         InvalidOption: One of them cannot be used.
     """
-    if type(limit) is not int or not 1 <= limit <= MOST_LISTED:
-        raise InvalidOption("limit", f"must be a whole number from 1 to {MOST_LISTED}, not {limit!r}")
+    _check_limit(limit)
     given = [status] if isinstance(status, str) else status
     known = {str(value) for value in RunStatus}
     strange = [str(value) for value in given or () if str(value) not in known]
@@ -316,9 +317,26 @@ def run_filter(
         statuses=None if given is None else tuple(RunStatus(value) for value in given),
         since=_checked_instant("since", since),
         until=_checked_instant("until", until),
-        before=(before.created_at, before.id) if isinstance(before, Run) else before,
+        before=_checked_place(before),
         limit=limit,
     )
+
+
+def _check_limit(limit: object) -> None:
+    if type(limit) is not int or not 1 <= limit <= MOST_LISTED:
+        raise InvalidOption("limit", f"must be a whole number from 1 to {MOST_LISTED}, not {limit!r}")
+
+
+def _checked_place(before: object) -> tuple[datetime, UUID] | None:
+    if before is None:
+        return None
+    if isinstance(before, Run):
+        return before.created_at, before.id
+    match before:
+        case (datetime() as created_at, UUID() as run_id) if created_at.tzinfo is not None:
+            return created_at, run_id
+        case _:
+            raise InvalidOption("before", f"must be a run, or its (created_at, id), not {before!r}")
 
 
 def _new_run(start: Start, run_id: UUID, payload: JSONObject, steps: tuple[str, ...], created: datetime) -> Run:

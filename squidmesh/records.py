@@ -206,7 +206,7 @@ class AuditEvent:
 
     Args:
         seq: Its place in the run's history.
-        type: What was done: ``cancelled``, ``replayed``, ``routed``, ``rescued``, ``skipped``, ``paused`` ...
+        type: What was done: ``cancelled``, ``paused``, ``routed`` or ``skipped``.
         step: The step it concerns.
         actor: Who did it, if a person did.
         comment: What they said.

@@ -102,7 +102,8 @@ def _own(value: JSON) -> JSON:
 
 def _log_fields(ticket: Ticket) -> dict[str, object]:
     run = ticket.run
-    return {"run_id": run.run_id, "workflow": run.workflow, "step": ticket.step_name, "attempt": ticket.attempt}
+    where = {"run_id": run.run_id, "workflow": run.workflow, "trigger": run.trigger}
+    return {**where, "step": ticket.step_name, "attempt": ticket.attempt}
 
 
 def completion(returned: object, step: Step | None) -> Completed:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from squidmesh.errors import CommitUnknown
 from squidmesh.events import WORKER_DECLARED_DEAD, Event, events_of
-from squidmesh.store.database import CommitUnknown, drive
+from squidmesh.store.database import drive
 from squidmesh.store.jobs import list_flagged
 from squidmesh.store.migrations import ensure_schema
 from squidmesh.store.statements import Batch
@@ -76,8 +77,12 @@ class Caretaker:
             psycopg.Error: It cannot be announced.
             SchemaError: The schema is missing, or not served by this code.
         """
-        self._ask(ensure_schema(self._engine.schema))
-        self._ask(register_worker(self.record, self._settings.lease))
+        try:
+            self._ask(ensure_schema(self._engine.schema))
+            self._ask(register_worker(self.record, self._settings.lease))
+        except BaseException:
+            self._close()
+            raise
         self._thread.start()
 
     def wake(self) -> None:
@@ -93,8 +98,12 @@ class Caretaker:
             self._ask(remove_worker(self.record.id))
         except (psycopg.Error, CommitUnknown) as error:
             logger.warning("could not take the worker's row away (%s); others will, when its lease is past", error)
+        self._close()
+
+    def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -6,10 +6,10 @@ the locked run has moved on since (another worker saved something), it is read a
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from squidmesh.planner.outcome import Output
+from squidmesh.store.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from squidmesh.records import JSONObject
     from squidmesh.store.jobs import Material
     from squidmesh.worker.ticket import Ticket
+
+
+LARGEST_SNAPSHOT: Final = 1 << 30
+"""Bytes; more than jsonb takes: its outputs were let in one by one."""
 
 
 class CarriedRun:
@@ -76,6 +80,9 @@ class CarriedRun:
         if self.upto == plan.run.seq:
             self._added += [attempt.output.value for attempt in plan.attempts if attempt.output is not None]
             self.upto = plan.seq
+            if plan.snapshot_seq is not None:
+                # From now on readers begin with the snapshot, whose keys are in the order that the database gave them.
+                self._outputs, self._added = self._added[-1], []
 
     def outputs(self) -> JSONObject:
         """What steps returned up to now, in one."""
@@ -93,7 +100,8 @@ class CarriedRun:
         for attempt in plan.attempts:
             if attempt.output is not None:
                 merged.update(attempt.output.value)
-        return Output(json.dumps(merged, ensure_ascii=False, separators=(",", ":")), merged)
+        encoded = encode(merged, what="context", limit=LARGEST_SNAPSHOT)
+        return Output(encoded.text, encoded.value)
 
     def state(self) -> JSONObject:
         """The payload overlaid with what steps returned up to now."""

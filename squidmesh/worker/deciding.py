@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from squidmesh.planner.draft import NeedsAllJobs
 from squidmesh.planner.outcome import Broken
@@ -17,11 +17,17 @@ from squidmesh.worker.body import describe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from squidmesh.planner.graph import Graph
     from squidmesh.planner.outcome import Finding
     from squidmesh.planner.plan import LockedRun, Plan
-    from squidmesh.records import Job
+    from squidmesh.records import Job, JSONObject
     from squidmesh.registry import Registry
     from squidmesh.store.statements import Flow
+
+INCONSISTENT: Final[JSONObject] = {
+    "type": "InconsistentRun",
+    "message": "the run's jobs are not those that its state counts; was one removed by hand?",
+}
 
 logger = logging.getLogger("squidmesh.planner")
 
@@ -54,26 +60,27 @@ def decide(registry: Registry, cases: Sequence[Case]) -> Flow[list[Plan]]:
     if unsure:
         for job in (yield from ask(lock_jobs(list(unsure)))):
             unsure[job.run_id].jobs[job.slot] = job
-    return [plan or _decided(_plan(registry, case)) for case, plan in zip(cases, plans, strict=True)]
+    return [plan or _plan(registry, case) or _broken(registry, case) for case, plan in zip(cases, plans, strict=True)]
 
 
 def _plan(registry: Registry, case: Case) -> Plan | None:
     """The plan, or None if it takes all jobs of the run."""
-    graph = registry.graph(case.run.fingerprint)
-    if graph is None:
-        # Its format is newer than this code knows; whoever gets here only parks or gives back.
-        graph = strange_graph(case.run.workflow, case.jobs.values())
     try:
+        graph = _graph(registry, case)
         return plan_findings(graph, case.run, case.jobs, case.findings, may_snapshot=case.may_snapshot)
     except NeedsAllJobs:
         return None
     except Exception as error:
         logger.exception("run %s cannot be decided; it is quarantined", case.run.id)
-        broken = Broken(describe(error, retryable=False))
-        return plan_findings(graph, case.run, case.jobs, [replace(found, happening=broken) for found in case.findings])
+        return _broken(registry, case, describe(error, retryable=False))
 
 
-def _decided(plan: Plan | None) -> Plan:
-    if plan is None:
-        raise AssertionError("a plan that was given all jobs of its run wants more")
-    return plan
+def _broken(registry: Registry, case: Case, error: JSONObject = INCONSISTENT) -> Plan:
+    """The plan that parks what the findings speak of, for a human."""
+    findings = [replace(found, happening=Broken(error)) for found in case.findings]
+    return plan_findings(_graph(registry, case), case.run, case.jobs, findings)
+
+
+def _graph(registry: Registry, case: Case) -> Graph:
+    # One whose format is newer than this code knows: whoever gets here only parks or gives back.
+    return registry.graph(case.run.fingerprint) or strange_graph(case.run.workflow, case.jobs.values())

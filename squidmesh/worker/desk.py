@@ -45,6 +45,8 @@ class Desk:
         self.monotonic = monotonic
         self.runs: dict[UUID, CarriedRun] = {}
         self._in_hand: dict[str, int] = dict.fromkeys(settings.queues, 0)
+        self.lost: set[Ticket] = set()
+        """What was lost to somebody else while its body ran: it occupies its slot until the body has ended."""
         self._suspects = 0
 
     # -- tickets come and go -------------------------------------------------------------------------------------
@@ -84,14 +86,16 @@ class Desk:
         """Let go of a ticket; what is carried of its run is forgotten later (``forget_idle``)."""
         if self.has(ticket):
             del ticket.run.tickets[ticket.slot]
+            if ticket.happening is None:
+                self.lost.add(ticket)
             self._in_hand[ticket.queue] -= 1
             self._suspects -= ticket.lane is Lane.SUSPECT
 
     def forget_idle(self, runs: Iterable[CarriedRun]) -> None:
         """Forget the runs of which nothing is left in hand."""
         for run in runs:
-            if not run.tickets:
-                self.runs.pop(run.run_id, None)
+            if not run.tickets and self.runs.get(run.run_id) is run:
+                del self.runs[run.run_id]
 
     def drop_everything(self) -> list[Ticket]:
         """Let go of all: the worker was declared dead."""
@@ -105,19 +109,21 @@ class Desk:
     # -- how much more -------------------------------------------------------------------------------------------
 
     def rooms(
-        self, average_seconds: Callable[[str], float], settled: Iterable[Ticket], kept: Iterable[NextJob]
+        self, average_seconds: Callable[[str], float], settled: Iterable[Ticket], coming: Iterable[NextJob | Job]
     ) -> list[Room]:
         """How many jobs of each queue and lane may be claimed, once ``settled`` tickets are gone.
 
         Args:
             average_seconds: How long a step of a queue takes; 0 if not known.
             settled: The tickets whose results are being saved.
-            kept: The successors that stay.
+            coming: What will be in hand instead: successors that stay, jobs that were found to be ours.
         """
         in_hand = dict(self._in_hand)
-        for ticket in settled:
-            in_hand[ticket.queue] -= 1
-        for job in kept:
+        for ticket in set(settled):
+            in_hand[ticket.queue] -= ticket.happening is not None
+        for gone in self.lost:
+            in_hand[gone.queue] += 1
+        for job in coming:
             in_hand[job.queue] += 1
         found: list[Room] = []
         for queue, concurrency in self.settings.queues.items():
@@ -195,6 +201,7 @@ class Desk:
         """Whether the successor of ``before`` may stay here: ready at once, of the same queue, and not for too long."""
         return (
             job.state is JobState.READY
+            and not job.same_visit  # which sees what its first attempt saw, not what the worker remembers by now
             and job.lane is Lane.AHEAD
             and job.queue == before.queue
             and self.monotonic() - before.kept_since < self.settings.keep

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from squidmesh.events import events_of, handed_out
+from squidmesh.errors import CommitUnknown
+from squidmesh.events import discarded, events_of, handed_out
 from squidmesh.planner.outcome import Abandoned, Broken, Completed, Failed, Output, Returned, Unknown
 from squidmesh.records import JobKind
-from squidmesh.store.database import CommitUnknown, drive
+from squidmesh.store.database import drive
 from squidmesh.store.runs import read_definitions
 from squidmesh.worker.body import describe
 from squidmesh.worker.desk import Desk
@@ -46,9 +47,21 @@ if TYPE_CHECKING:
 DATA_ERRORS: Final = ("22", "23", "54")
 """SQLSTATE classes that say that a value cannot be stored: data exception, integrity violation, limit exceeded."""
 
+VALUE_ERRORS: Final = (ValueError, TypeError, OverflowError)
+"""What building a statement raises for a value that cannot be sent."""
+
+PASSING_ERRORS: Final = (psycopg.OperationalError, psycopg.InterfaceError, CommitUnknown)
+"""What may be over when it is tried again."""
+
 SHORTEST_HOLD: Final = 0.005
 LONGEST_HOLD: Final = 0.2
 LONGEST_RECONNECT: Final = 5.0
+LATE_STARTS: Final = 0.1
+"""Seconds within which a start that found this worker awake has committed; one that takes longer waits for a beat."""
+
+LONGEST_UNLOOKED: Final = 1.0
+"""Seconds until a busy worker looks for timers and parked jobs: nobody tells it of those that others made."""
+
 BUSY_TURNS: Final = 10
 """After so many turns without a nap the worker tells starts that they need not notify it."""
 
@@ -66,6 +79,8 @@ class Call(Enum):
     """Claim nothing more; give back what was not started."""
     CUT_OFF = auto()
     """The grace period is over: give back what still runs, too."""
+    LEAVE = auto()
+    """The database is away for too long: end, and leave what is in hand to rescue."""
 
 
 class Engine:
@@ -111,6 +126,7 @@ class Engine:
         self.number = 0
         """Number of the latest turn: the claim number of what it hands out."""
         self.stopping = False
+        self._leaving = False
         self.busy_since: float | None = None
         """When the turn in flight began, for the caretaker: a heartbeat is renewed only while the engine lives."""
         self._connect = connect
@@ -119,6 +135,7 @@ class Engine:
         """The runs with results to save."""
         self._look = True
         """Whether to look for ready jobs, timers and adoptable jobs in the next turn."""
+        self._looked = monotonic()
         self._reconcile = False
         self._idle = False
         self._idle_said = False
@@ -132,7 +149,7 @@ class Engine:
     def run(self) -> None:
         """Take turns until told to stop and nothing is in hand."""
         try:
-            while not (self.stopping and self.desk.empty):
+            while not (self._leaving or (self.stopping and self.desk.empty)):
                 if self._gather():
                     self._take_turn()
         finally:
@@ -160,6 +177,8 @@ class Engine:
         now = self.monotonic()
         if self._next_due is not None and self._next_due <= now:
             self._next_due, self._look = None, True
+        if self.settings.poll is not None and now - self._looked >= self.settings.poll:
+            self._look = True
         return self._look or self._reconcile or any(self._due_runs(now))
 
     def _next_message(self, patience: float | None) -> Ticket | Call | UUID | None:
@@ -180,6 +199,8 @@ class Engine:
         if self._look or self._reconcile or any(self._due_runs(now)):
             return 0.0
         times = [run.ask_again for run in self._waiting] + ([self._next_due] if self._next_due is not None else [])
+        if self.settings.poll is not None:
+            times.append(self._looked + self.settings.poll)
         until = max(min(times) - now, 0.0001) if times else None
         if self._idle or self.stopping:
             return until
@@ -202,15 +223,25 @@ class Engine:
                 self.stopping = True
                 self._give_back(self.executor.withdraw())
                 self._cut_off([ticket for ticket in self.desk.tickets() if ticket.happening is None])
+            case Call.LEAVE:
+                self._leaving = True
             case Ticket() as ticket:
                 if self.desk.has(ticket):
                     self._keep_result(ticket)
+                else:
+                    self._discard(ticket)
             case worker:
                 self._be_reborn(worker)
 
     def _keep_result(self, ticket: Ticket) -> None:
         ticket.run.results.append(ticket)
         self._waiting.add(ticket.run)
+
+    def _discard(self, ticket: Ticket) -> None:
+        """A body has ended whose job was lost meanwhile: its slot is free again, and its result is worth nothing."""
+        self.desk.lost.discard(ticket)
+        if self.bus.active and not isinstance(ticket.happening, Returned):
+            self.bus.emit(list(discarded([ticket])))
 
     def _give_back(self, tickets: Iterable[Ticket]) -> None:
         """Give back what was not started."""
@@ -231,9 +262,12 @@ class Engine:
     def _be_reborn(self, worker: UUID) -> None:
         """The worker was declared dead: what it had is not its own any more. Go on under a new name."""
         logger.error("this worker was declared dead; it drops what it had and goes on as %s", worker)
-        self.executor.withdraw()
+        self._give_back(self.executor.withdraw())
         for ticket in self.desk.drop_everything():
-            ticket.cancellation.raised = True
+            if ticket.happening is None:
+                self.tell_to_stop(ticket)
+            else:
+                self._discard(ticket)
         self._waiting.clear()
         self.worker, self._look = worker, True
 
@@ -247,10 +281,19 @@ class Engine:
         try:
             self._commit(self._next_batch())
             self._failures = 0
-        except (psycopg.OperationalError, psycopg.InterfaceError, CommitUnknown) as error:
+        except (psycopg.Error, CommitUnknown) as error:
+            if not self._may_pass(error):
+                raise
             self._recover(error)
         finally:
             self.busy_since = None
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether an error is one of the connection or the server, which may be over when we try again."""
+        lost = self._connection is None or self._connection.closed or self._connection.broken
+        # 25: the transaction was ended by a time-out, or the server became read-only, as after a failover.
+        passing = isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] == "25"
+        return lost or passing or isinstance(error, PASSING_ERRORS)
 
     def _next_batch(self) -> list[CarriedRun]:
         """The runs whose results are saved in this turn."""
@@ -267,16 +310,17 @@ class Engine:
         """Save a batch; if a value in it cannot be stored, halve it until the value's run stands alone."""
         try:
             self._run_turn(batch)
-        except psycopg.Error as error:
+        except (psycopg.Error, *VALUE_ERRORS) as error:
             if not _is_data_error(error) or not batch:
                 raise
+            self._reconcile = True
             if len(batch) == 1:
                 self._commit_broken(batch[0], error)
             else:
                 self._commit(batch[: len(batch) // 2])
                 self._commit(batch[len(batch) // 2 :])
 
-    def _commit_broken(self, run: CarriedRun, error: psycopg.Error) -> None:
+    def _commit_broken(self, run: CarriedRun, error: Exception) -> None:
         """Save a plain failure in place of what cannot be stored; if that fails too, only that it is broken."""
         said = describe(error, retryable=False)
         for happening in (Failed(said, retryable=False), Broken({"type": said["type"], "message": "cannot be stored"})):
@@ -284,7 +328,7 @@ class Engine:
                 ticket.happening = happening
             try:
                 self._run_turn([run])
-            except psycopg.Error as again:
+            except (psycopg.Error, *VALUE_ERRORS) as again:
                 if not _is_data_error(again):
                     raise
                 error = again
@@ -294,6 +338,9 @@ class Engine:
 
     def _run_turn(self, batch: list[CarriedRun]) -> None:
         self.number += 1
+        now = self.monotonic()
+        if self._look or now - self._looked > LONGEST_UNLOOKED:
+            self._look, self._looked = True, now
         turn = Turn(self, batch, look=self._look, reconcile=self._reconcile, idle=self._idle_change())
         drive(self._connected(), turn.flow(), self.schema)
         self._look = self._reconcile = False
@@ -310,6 +357,12 @@ class Engine:
         """The turn has committed: bring memory up to date, hand the work out, then tell of it."""
         if turn.idle is not None:
             self._idle_said = turn.idle
+            if turn.idle:
+                # Until this commit starts found us awake and did not notify, and the turn's own look may have missed
+                # them; some of them commit only after the next one.
+                self._look = True
+                self._note_due(LATE_STARTS)
+        self._reconcile |= turn.adopted
         if turn.next_due is not None:
             self._note_due(turn.next_due)
         for ticket in turn.settled:
@@ -320,15 +373,17 @@ class Engine:
             run.follow(plan)
         self._learn(turn)
         tickets = turn.open_tickets()
-        self.desk.forget_idle(turn.batch)
+        self.desk.forget_idle(ticket.run for ticket in turn.settled)
         self._tell(turn)
         self._hand_out(tickets)
 
     def _tell(self, turn: Turn) -> None:
         for plan in turn.plans if self.bus.active else ():
             # After a commit whose answer was lost, results that come too late are those that it had saved.
-            if plan.changes or not turn.reconcile:
+            if plan.changes or not self._failures:
                 self.bus.emit(events_of(plan))
+        if turn.late and self.bus.active and not self._failures:
+            self.bus.emit(list(discarded(turn.late)))
 
     def _settle_results(self, run: CarriedRun, *, held: bool) -> None:
         if held:
@@ -350,6 +405,9 @@ class Engine:
             self.registry.learn(self._ask(read_definitions(missing)))
 
     def _hand_out(self, tickets: Sequence[Ticket]) -> None:
+        if self.stopping:  # what was adopted
+            self._give_back(tickets)
+            return
         bodies = [ticket for ticket in tickets if ticket.kind is not JobKind.WAIT]
         if self.bus.active:
             self.bus.emit(list(handed_out(bodies)))
@@ -391,15 +449,18 @@ class Engine:
     def _pause(self, seconds: float) -> None:
         """Wait, but listen: results keep coming, and a stop must be heard."""
         until = self.monotonic() + seconds
-        while (left := until - self.monotonic()) > 0:
+        while not self._leaving and (left := until - self.monotonic()) > 0:
             try:
                 self._take_in(self.inbox.get(timeout=left))
             except Empty:
                 return
 
 
-def _is_data_error(error: psycopg.Error) -> bool:
-    return (error.sqlstate or "")[:2] in DATA_ERRORS
+def _is_data_error(error: Exception) -> bool:
+    """Whether a value cannot be stored, by the server's word, or the driver's, which looks at values first."""
+    if isinstance(error, psycopg.Error):
+        return (error.sqlstate or "")[:2] in DATA_ERRORS or isinstance(error, psycopg.DataError)
+    return True
 
 
 def _size(ticket: Ticket) -> int:

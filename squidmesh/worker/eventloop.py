@@ -6,8 +6,9 @@ A step that blocks it delays other async steps, and nothing else: claims, saves 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from squidmesh.worker import body
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squidmesh.worker.ticket import Ticket
+
+
+LAST_MOMENT: Final = 1.0
+"""Seconds that cancelled steps have to clean up when the worker has stopped."""
+
+logger = logging.getLogger("squidmesh.worker")
 
 
 class EventLoopThread:
@@ -62,10 +69,13 @@ class EventLoopThread:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
-            for task in asyncio.all_tasks(loop):
+            while self._loop is loop:
+                _run_until_stopped(loop)
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
                 task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
+            if tasks:
+                loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_MOMENT))
         finally:
             loop.close()
 
@@ -81,7 +91,18 @@ class EventLoopThread:
             task.cancel()
 
     async def _perform(self, ticket: Ticket, done: Callable[[Ticket], None]) -> None:
-        started = self._monotonic()
-        happening = await body.run_async(ticket)
+        started = ticket.started = self._monotonic()
+        try:
+            happening = await body.run_async(ticket)
+        except BaseException as error:  # noqa: BLE001 - GeneratorExit gets past what a coroutine awaits
+            happening = body.failure(error, ticket)
         self._tasks.pop(ticket, None)
         done(body.note_time(ticket, happening, started, self._monotonic))
+
+
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    except (SystemExit, KeyboardInterrupt) as error:
+        # asyncio lets these through from any task, such as one that a step made; its other steps go on.
+        logger.warning("a task of an async step raised %r; the loop goes on", error)

@@ -69,7 +69,7 @@ class _QueueLane:
         while True:
             while ticket := self._take():
                 self._perform(ticket)
-            if not self._wakes.get():
+            if self.executor.stopped or not self._wakes.get():
                 return
 
     def _take(self) -> Ticket | None:
@@ -88,7 +88,7 @@ class _QueueLane:
         if ticket.function is not None and ticket.function.is_async:
             self.executor.loop.submit(ticket, self.done)
             return
-        started = self.executor.monotonic()
+        started = ticket.started = self.executor.monotonic()
         happening = body.run(ticket)
         self.done(body.note_time(ticket, happening, started, self.executor.monotonic))
 

@@ -29,6 +29,7 @@ class WorkerSettings:
         keep: How long it keeps a chain's next step for itself before others get their turn.
         batch_bytes: At most so much output is saved in one turn.
         nap: How long it waits for more before it tells others that it sleeps.
+        poll: How often it looks for work while it sleeps; None where it is told, and heartbeats are often enough.
     """
 
     queues: Mapping[str, int] = field(default_factory=lambda: {DEFAULT_QUEUE: DEFAULT_CONCURRENCY})
@@ -40,6 +41,7 @@ class WorkerSettings:
     keep: float = 1.0
     batch_bytes: int = 16 * 1024 * 1024
     nap: float = 0.02
+    poll: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work.

@@ -61,6 +61,10 @@ class Turn:
         self.settled: list[Ticket] = []
         self.claimed: list[Job] = []
         self.materials: list[Material] = []
+        self.late: list[Ticket] = []
+        """The results whose job is not ours any more."""
+        self.adopted = False
+        """Whether parked jobs were claimed; the next turn finds them to be ours, and reads their runs."""
         self.next_due: float | None = None
 
     def flow(self) -> Flow[None]:
@@ -69,7 +73,8 @@ class Turn:
             yield from self._lock_and_decide()
         statements = self._last_statements()
         found = _by_name(statements, (yield Batch(tuple(statements), last=True)))
-        self.claimed += [*found.get("claim_jobs", ()), *found.get("adopt_jobs", ())]
+        self.claimed += found.get("claim_jobs", ())
+        self.adopted = bool(found.get("adopt_jobs"))
         self.materials = found.get("read_claimed", [])
         _, due = found.get("wake_jobs", (0, None))
         sleeps = [job.delay for plan in self.plans for job in plan.jobs if job.state is JobState.SLEEPING]
@@ -151,6 +156,7 @@ class Turn:
                 self.held.append(run)
             else:
                 self.settled += run.results
+                self.late += run.results
 
     # -- save and claim ------------------------------------------------------------------------------------------
 
@@ -178,7 +184,8 @@ class Turn:
         return statements
 
     def _rooms(self) -> list[Room]:
-        return self.desk.rooms(self.engine.executor.average_seconds, self.settled, [job for _, job, _ in self.kept])
+        coming: list[NextJob | Job] = [*(job for _, job, _ in self.kept), *self.claimed]
+        return self.desk.rooms(self.engine.executor.average_seconds, self.settled, coming)
 
     def _for_others(self, rooms: list[Room]) -> list[str]:
         """The queues whose new jobs this worker will not take at once: sleeping workers are told of them."""

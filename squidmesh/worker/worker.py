@@ -128,8 +128,8 @@ class Worker:
             SchemaError: Its schema is missing, or not served by this code.
         """
         if not self._started:
-            self._started = True
             self._caretaker.start()
+            self._started = True
             if self._listener is not None:
                 self._listener.start()
                 self._listener.connected.wait(LISTENER_PATIENCE)
@@ -196,6 +196,7 @@ class Worker:
         if self._engine_thread.is_alive():
             self._engine.inbox.put(Call.CUT_OFF)
             self._engine_thread.join(max(self.settings.lease, 1.0))
+            self._engine.inbox.put(Call.LEAVE)
         self._executor.stop()
         self._loop.stop()
         if self._listener is not None:
@@ -212,6 +213,9 @@ class Worker:
         except BaseException as error:  # an engine that dies takes the worker down, visibly
             self._failure = error
             logger.critical("the engine of worker %s failed; the worker stops", self.id, exc_info=error)
+            # What it had is rescued by others when the lease is past; nothing more of it must be started here.
+            self._executor.withdraw()
+            self._executor.stop()
             self._bus.emit([Event(WORKER_FAILED, None, {"worker": str(self.id), "error": repr(error)})])
             self._ended.set()
 
