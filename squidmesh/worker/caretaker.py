@@ -16,7 +16,6 @@ import psycopg
 
 from squidmesh.errors import CommitUnknown
 from squidmesh.events import WORKER_DECLARED_DEAD, Event, events_of
-from squidmesh.store.database import drive
 from squidmesh.store.jobs import list_flagged
 from squidmesh.store.migrations import ensure_schema
 from squidmesh.store.statements import Batch
@@ -29,13 +28,14 @@ from squidmesh.store.workers import (
     renew_worker,
 )
 from squidmesh.worker.engine import Call
+from squidmesh.worker.link import Link
 from squidmesh.worker.rescue import Lookout, list_rescuable, rescue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from squidmesh.store.statements import Flow, Statement
+    from squidmesh.store.statements import Flow
     from squidmesh.store.workers import WorkerRecord
     from squidmesh.worker.engine import Engine
 
@@ -63,8 +63,7 @@ class Caretaker:
         self._rename = rename
         self._engine = engine
         self._settings = engine.settings
-        self._connect = connect
-        self._connection: psycopg.Connection[Any] | None = None
+        self._link = Link(connect, engine.schema)
         self._lookout = Lookout(between=self._settings.beat)
         self._stopping = threading.Event()
         self._woken = threading.Event()
@@ -78,10 +77,10 @@ class Caretaker:
             SchemaError: The schema is missing, or not served by this code.
         """
         try:
-            self._ask(ensure_schema(self._engine.schema))
-            self._ask(register_worker(self.record, self._settings.lease))
+            self._link.ask(ensure_schema(self._engine.schema))
+            self._link.ask(register_worker(self.record, self._settings.lease))
         except BaseException:
-            self._close()
+            self._link.close()
             raise
         self._thread.start()
 
@@ -95,15 +94,10 @@ class Caretaker:
         self._woken.set()
         self._thread.join()
         try:
-            self._ask(remove_worker(self.record.id))
+            self._link.ask(remove_worker(self.record.id))
         except (psycopg.Error, CommitUnknown) as error:
             logger.warning("could not take the worker's row away (%s); others will, when its lease is past", error)
-        self._close()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._link.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -116,7 +110,6 @@ class Caretaker:
                 self._beat()
             except (psycopg.Error, CommitUnknown) as error:
                 logger.warning("a heartbeat failed (%s); trying again", error)
-                self._forget_broken_connection()
             except Exception:  # the top of a service loop: a worker without heartbeats would be a zombie
                 logger.exception("a heartbeat failed; trying again")
             if not woken:
@@ -127,7 +120,7 @@ class Caretaker:
             logger.error("the engine of worker %s hangs; its lease is not renewed", self.record.id)
             return
         worker = self.record.id
-        alive, flagged, late = self._ask(_beat_flow(worker, self._settings.lease))
+        alive, flagged, late = self._link.ask(_beat_flow(worker, self._settings.lease))
         if not alive:
             self._be_reborn()
             return
@@ -140,35 +133,25 @@ class Caretaker:
 
     def _be_reborn(self) -> None:
         self.record = self._rename()
-        self._ask(register_worker(self.record, self._settings.lease))
+        self._link.ask(register_worker(self.record, self._settings.lease))
         self._engine.inbox.put(self.record.id)
 
     def _rescue(self, dead: LateWorker) -> None:
         """Declare a worker dead, give back what it had, and take its row away once nothing is left."""
-        if not dead.dead and not self._ask(declare_dead(dead.id, dead.beats)):
+        if not dead.dead and not self._link.ask(declare_dead(dead.id, dead.beats)):
             return
         if not dead.dead:
             logger.error("worker %s on %s (pid %s) is dead: %.0f s late", dead.id, dead.host, dead.pid, dead.late)
             about = {"worker": str(dead.id), "host": dead.host, "pid": dead.pid}
             self._engine.bus.emit([Event(WORKER_DECLARED_DEAD, None, about, {"late": dead.late})])
-        while jobs := self._ask(list_rescuable(dead.id)):
-            plans = self._ask(rescue(self._engine.registry, dead, jobs, self._engine.channel))
+        while jobs := self._link.ask(list_rescuable(dead.id)):
+            plans = self._link.ask(rescue(self._engine.registry, dead, jobs, self._engine.channel))
             if not plans:
                 return  # somebody holds their runs; the next beat tries again
             for plan in plans:
                 self._engine.bus.emit(events_of(plan))
             self._engine.inbox.put(Call.WORK)
-        self._ask(remove_worker(dead.id))
-
-    def _ask(self, operation: Flow[Any] | Statement[Any]) -> Any:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._connect()
-        return drive(self._connection, operation, self._engine.schema)
-
-    def _forget_broken_connection(self) -> None:
-        if self._connection is not None and self._connection.broken:
-            self._connection.close()
-            self._connection = None
+        self._link.ask(remove_worker(dead.id))
 
 
 def _beat_flow(worker: UUID, lease: float) -> Flow[tuple[bool, list[tuple[UUID, int, int]], list[LateWorker]]]:

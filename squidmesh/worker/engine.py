@@ -24,14 +24,15 @@ import psycopg
 
 from squidmesh.errors import CommitUnknown
 from squidmesh.events import discarded, events_of, handed_out
-from squidmesh.planner.outcome import Abandoned, Broken, Completed, Failed, Output, Returned, Unknown
+from squidmesh.planner.outcome import Abandoned, Completed, Output, Returned, Unknown
 from squidmesh.records import JobKind
-from squidmesh.store.database import drive
 from squidmesh.store.runs import read_definitions
-from squidmesh.worker.body import describe
 from squidmesh.worker.desk import Desk
+from squidmesh.worker.isolation import save_isolated
+from squidmesh.worker.link import Link
 from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.turn import Turn
+from squidmesh.worker.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,16 +40,9 @@ if TYPE_CHECKING:
 
     from squidmesh.events import EventBus
     from squidmesh.registry import Registry
-    from squidmesh.store.statements import Flow, Statement
     from squidmesh.worker.carried import CarriedRun
     from squidmesh.worker.executor import Executor
     from squidmesh.worker.settings import WorkerSettings
-
-DATA_ERRORS: Final = ("22", "23", "54")
-"""SQLSTATE classes that say that a value cannot be stored: data exception, integrity violation, limit exceeded."""
-
-VALUE_ERRORS: Final = (ValueError, TypeError, OverflowError)
-"""What building a statement raises for a value that cannot be sent."""
 
 PASSING_ERRORS: Final = (psycopg.OperationalError, psycopg.InterfaceError, CommitUnknown)
 """What may be over when it is tried again."""
@@ -56,15 +50,6 @@ PASSING_ERRORS: Final = (psycopg.OperationalError, psycopg.InterfaceError, Commi
 SHORTEST_HOLD: Final = 0.005
 LONGEST_HOLD: Final = 0.2
 LONGEST_RECONNECT: Final = 5.0
-LATE_STARTS: Final = 0.1
-"""Seconds within which a start that found this worker awake has committed; one that takes longer waits for a beat."""
-
-LONGEST_UNLOOKED: Final = 1.0
-"""Seconds until a busy worker looks for timers and parked jobs: nobody tells it of those that others made."""
-
-BUSY_TURNS: Final = 10
-"""After so many turns without a nap the worker tells starts that they need not notify it."""
-
 logger = logging.getLogger("squidmesh.engine")
 
 
@@ -129,18 +114,12 @@ class Engine:
         self._leaving = False
         self.busy_since: float | None = None
         """When the turn in flight began, for the caretaker: a heartbeat is renewed only while the engine lives."""
-        self._connect = connect
-        self._connection: psycopg.Connection[Any] | None = None
+        self._link = Link(connect, schema)
+        self._vigil = Vigil(settings, monotonic())
         self._waiting: set[CarriedRun] = set()
         """The runs with results to save."""
-        self._look = True
-        """Whether to look for ready jobs, timers and adoptable jobs in the next turn."""
-        self._looked = monotonic()
         self._reconcile = False
-        self._idle = False
-        self._idle_said = False
-        self._busy_turns = 0
-        self._next_due: float | None = None
+        """Whether to compare what is in hand with what the database says in the next turn."""
         self._failures = 0
         self._stopped = threading.Event()
 
@@ -154,8 +133,7 @@ class Engine:
                     self._take_turn()
         finally:
             self._stopped.set()
-            if self._connection is not None:
-                self._connection.close()
+            self._link.close()
 
     def is_alive(self, longest: float) -> bool:
         """Whether the loop goes round: no turn has been in flight for more than ``longest`` seconds."""
@@ -175,47 +153,33 @@ class Engine:
             self._take_in(message)
             message = self._next_message(0.0)
         now = self.monotonic()
-        if self._next_due is not None and self._next_due <= now:
-            self._next_due, self._look = None, True
-        if self.settings.poll is not None and now - self._looked >= self.settings.poll:
-            self._look = True
-        return self._look or self._reconcile or any(self._due_runs(now))
+        return self._vigil.wake(now) or self._reconcile or any(self._due_runs(now))
 
     def _next_message(self, patience: float | None) -> Ticket | Call | UUID | None:
+        if patience == 0.0:
+            return None if self.inbox.empty() else self.inbox.get()
         began = self.monotonic()
         try:
-            message = self.inbox.get_nowait() if patience == 0.0 else self.inbox.get(timeout=patience)
+            message = self.inbox.get(timeout=patience)
         except Empty:
-            if patience == self.settings.nap:
-                self._go_to_sleep()
+            self._vigil.waited_in_vain(patience)
             return None
-        if patience != 0.0 and self.monotonic() - began >= self.settings.nap:
-            self._busy_turns = 0
+        self._vigil.waited(self.monotonic() - began)
         return message
 
     def _patience(self) -> float | None:
-        """Seconds to wait for a message: none if there is work, a nap before going to sleep, then until a timer."""
+        """Seconds to wait for a message; 0 if there is work."""
         now = self.monotonic()
-        if self._look or self._reconcile or any(self._due_runs(now)):
+        if self._vigil.look or self._reconcile or any(self._due_runs(now)):
             return 0.0
-        times = [run.ask_again for run in self._waiting] + ([self._next_due] if self._next_due is not None else [])
-        if self.settings.poll is not None:
-            times.append(self._looked + self.settings.poll)
-        until = max(min(times) - now, 0.0001) if times else None
-        if self._idle or self.stopping:
-            return until
-        return self.settings.nap if until is None else min(until, self.settings.nap)
-
-    def _go_to_sleep(self) -> None:
-        """Tell starts to notify, then look once more: what came in between would not have been announced."""
-        self._idle, self._look, self._busy_turns = True, True, 0
+        return self._vigil.patience(now, (run.ask_again for run in self._waiting), stopping=self.stopping)
 
     def _take_in(self, message: Ticket | Call | UUID) -> None:
         match message:
             case Call.WORK:
-                self._look = True
+                self._vigil.look = True
             case Call.BEAT:
-                self._look = self._reconcile = True
+                self._vigil.look = self._reconcile = True
             case Call.STOP:
                 self.stopping = True
                 self._give_back(self.executor.withdraw())
@@ -269,7 +233,7 @@ class Engine:
             else:
                 self._discard(ticket)
         self._waiting.clear()
-        self.worker, self._look = worker, True
+        self.worker, self._vigil.look = worker, True
 
     def _due_runs(self, now: float) -> Iterator[CarriedRun]:
         return (run for run in self._waiting if run.ask_again <= now)
@@ -279,7 +243,7 @@ class Engine:
     def _take_turn(self) -> None:
         self.busy_since = self.monotonic()
         try:
-            self._commit(self._next_batch())
+            save_isolated(self._next_batch(), self._run_turn)
             self._failures = 0
         except (psycopg.Error, CommitUnknown) as error:
             if not self._may_pass(error):
@@ -290,10 +254,9 @@ class Engine:
 
     def _may_pass(self, error: Exception) -> bool:
         """Whether an error is one of the connection or the server, which may be over when we try again."""
-        lost = self._connection is None or self._connection.closed or self._connection.broken
         # 25: the transaction was ended by a time-out, or the server became read-only, as after a failover.
         passing = isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] == "25"
-        return lost or passing or isinstance(error, PASSING_ERRORS)
+        return self._link.lost or passing or isinstance(error, PASSING_ERRORS)
 
     def _next_batch(self) -> list[CarriedRun]:
         """The runs whose results are saved in this turn."""
@@ -306,65 +269,19 @@ class Engine:
                 break
         return batch
 
-    def _commit(self, batch: list[CarriedRun]) -> None:
-        """Save a batch; if a value in it cannot be stored, halve it until the value's run stands alone."""
-        try:
-            self._run_turn(batch)
-        except (psycopg.Error, *VALUE_ERRORS) as error:
-            if not _is_data_error(error) or not batch:
-                raise
-            self._reconcile = True
-            if len(batch) == 1:
-                self._commit_broken(batch[0], error)
-            else:
-                self._commit(batch[: len(batch) // 2])
-                self._commit(batch[len(batch) // 2 :])
-
-    def _commit_broken(self, run: CarriedRun, error: Exception) -> None:
-        """Save a plain failure in place of what cannot be stored; if that fails too, only that it is broken."""
-        said = describe(error, retryable=False)
-        for happening in (Failed(said, retryable=False), Broken({"type": said["type"], "message": "cannot be stored"})):
-            for ticket in run.results:
-                ticket.happening = happening
-            try:
-                self._run_turn([run])
-            except (psycopg.Error, *VALUE_ERRORS) as again:
-                if not _is_data_error(again):
-                    raise
-                error = again
-            else:
-                return
-        raise error
-
     def _run_turn(self, batch: list[CarriedRun]) -> None:
         self.number += 1
-        now = self.monotonic()
-        if self._look or now - self._looked > LONGEST_UNLOOKED:
-            self._look, self._looked = True, now
-        turn = Turn(self, batch, look=self._look, reconcile=self._reconcile, idle=self._idle_change())
-        drive(self._connected(), turn.flow(), self.schema)
-        self._look = self._reconcile = False
+        look, idle = self._vigil.begin_turn(self.monotonic())
+        # A turn that fails leaves it unknown what it did: the next one compares first.
+        reconcile, self._reconcile = self._reconcile, True
+        turn = Turn(self, batch, look=look, reconcile=reconcile, idle=idle)
+        self._link.ask(turn.flow())
+        self._reconcile = turn.adopted
         self._apply(turn)
-
-    def _idle_change(self) -> bool | None:
-        """Whether to tell starts that this worker sleeps, or sleeps no more; None if nothing changes."""
-        self._busy_turns += 1
-        if self._busy_turns > BUSY_TURNS:
-            self._idle = False
-        return self._idle if self._idle is not self._idle_said else None
 
     def _apply(self, turn: Turn) -> None:
         """The turn has committed: bring memory up to date, hand the work out, then tell of it."""
-        if turn.idle is not None:
-            self._idle_said = turn.idle
-            if turn.idle:
-                # Until this commit starts found us awake and did not notify, and the turn's own look may have missed
-                # them; some of them commit only after the next one.
-                self._look = True
-                self._note_due(LATE_STARTS)
-        self._reconcile |= turn.adopted
-        if turn.next_due is not None:
-            self._note_due(turn.next_due)
+        self._vigil.end_turn(self.monotonic(), turn.idle, turn.next_due)
         for ticket in turn.settled:
             self.desk.remove(ticket)
         for run in turn.batch:
@@ -394,15 +311,12 @@ class Engine:
         run.ask_again = run.patience = 0.0
         self._waiting.discard(run)
 
-    def _note_due(self, seconds: float) -> None:
-        at = self.monotonic() + max(seconds, 0.0)
-        self._next_due = at if self._next_due is None else min(at, self._next_due)
-
     def _learn(self, turn: Turn) -> None:
         """Read the graphs that this process has not met yet."""
         missing = self.registry.missing(material.fingerprint for material in turn.materials)
         if missing:
-            self.registry.learn(self._ask(read_definitions(missing)))
+            stored = self._link.ask(read_definitions(missing))
+            self.registry.learn(stored)
 
     def _hand_out(self, tickets: Sequence[Ticket]) -> None:
         if self.stopping:  # what was adopted
@@ -425,23 +339,12 @@ class Engine:
             ticket.started = ticket.finished - float(ticket.step.settings["seconds"])
         self._keep_result(ticket)
 
-    # -- the connection ------------------------------------------------------------------------------------------
-
-    def _connected(self) -> psycopg.Connection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._connect()
-        return self._connection
-
-    def _ask(self, operation: Flow[Any] | Statement[Any]) -> Any:
-        return drive(self._connected(), operation, self.schema)
+    # -- when the database is away -------------------------------------------------------------------------------
 
     def _recover(self, error: Exception) -> None:
         """A turn failed as a whole: what it did is unknown, so compare memory with the database before going on."""
         self._failures += 1
-        self._reconcile = self._look = True
-        if self._connection is not None and (self._connection.broken or self._connection.closed):
-            self._connection.close()
-            self._connection = None
+        self._reconcile = self._vigil.look = True
         delay = min(0.05 * 2**self._failures, LONGEST_RECONNECT)
         logger.warning("a turn failed (%s); trying again in %.1f s", error, delay)
         self._pause(delay)
@@ -454,13 +357,6 @@ class Engine:
                 self._take_in(self.inbox.get(timeout=left))
             except Empty:
                 return
-
-
-def _is_data_error(error: Exception) -> bool:
-    """Whether a value cannot be stored, by the server's word, or the driver's, which looks at values first."""
-    if isinstance(error, psycopg.Error):
-        return (error.sqlstate or "")[:2] in DATA_ERRORS or isinstance(error, psycopg.DataError)
-    return True
 
 
 def _size(ticket: Ticket) -> int:

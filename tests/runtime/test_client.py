@@ -350,7 +350,7 @@ def test_without_listen_everything_is_found_by_polling(lab: Lab) -> None:
     """polling_only: no session listens, and runs complete, also those that start between heartbeats."""
     mesh = lab.mesh(single(lambda: None), polling_only=True)
     with mesh.worker(lease=600.0, heartbeat=300.0) as worker:
-        until(lambda: worker._engine._idle_said, what="an idle worker")
+        until(lambda: worker._engine._vigil.idle_said, what="an idle worker")
         for _ in range(2):
             assert mesh.wait_for_run(mesh.start_run("single").id, 20).status is RunStatus.COMPLETED
     listening = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'squidmesh' AND query LIKE 'LISTEN%%'"
@@ -400,7 +400,7 @@ def test_an_idle_worker_hears_of_a_start_when_the_host_commits(lab: Lab) -> None
     mesh = lab.mesh(single(lambda: None))
     ear = Ear(mesh, "run.created")
     worker = lab.worker(mesh, lease=600.0, beat=300.0)
-    until(lambda: worker._engine._idle_said, what="an idle worker")
+    until(lambda: worker._engine._vigil.idle_said, what="an idle worker")
     host = lab.session(autocommit=False)
     run = mesh.start_run("single", connection=host)
     assert ear.heard("run.created") == []

@@ -9,7 +9,7 @@ import pytest
 
 from squidmesh import Constant, Context, Defer, Outcome, Retry, RunStatus, Workflow
 from squidmesh.store.codec import Encoded, encode
-from squidmesh.worker import body, engine
+from squidmesh.worker import body, isolation
 from tests.invariants import check
 from tests.lab import Ear, Gate, Lab
 from tests.runtime.apps import Bodies, chain_of, single
@@ -177,7 +177,7 @@ def test_one_poisonous_output_in_a_batch_of_200(lab: Lab, monkeypatch: pytest.Mo
 def test_what_cannot_even_fail_is_quarantined(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the plain failure cannot be stored either, the run waits for a human, and the worker goes on."""
     monkeypatch.setattr(body, "encode", poisoned)
-    monkeypatch.setattr(engine, "describe", lambda *_, **__: {"type": "Evil", "message": "\0"})
+    monkeypatch.setattr(isolation, "describe", lambda *_, **__: {"type": "Evil", "message": "\0"})
     mesh = lab.mesh(single(lambda: {"output": "poison"}, name="ill"), single(lambda: {"a": 1}, name="well"))
     lab.worker(mesh)
     ill = mesh.start_run("ill")
