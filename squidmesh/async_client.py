@@ -186,7 +186,7 @@ class AsyncSquidMesh(Mesh):
             return mine.database
 
     async def _open(self) -> AsyncDatabase:
-        pool = AsyncConnectionPool(
+        pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
             self._address.conninfo(),
             kwargs=self._address.kwargs,
             min_size=0,

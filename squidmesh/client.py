@@ -276,7 +276,7 @@ class SquidMesh(Mesh):
         """The database, opened and checked at the first use in this process."""
         with self._lock:
             if self._database is None:
-                pool = ConnectionPool(
+                pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
                     self._address.conninfo(),
                     kwargs=self._address.kwargs,
                     min_size=0,

@@ -118,9 +118,12 @@ class Step:
     @staticmethod
     def from_json(name: str, graph: JSONObject, options: JSONObject) -> Step:
         """The step that ``graph_json`` and ``Options.to_json`` stored."""
-        known = {**graph, "kind": StepKind(graph["kind"])}
-        known["takes"] = tuple(Parameter(*taken) for taken in graph.get("takes", ()))
-        known["after"] = tuple(graph.get("after", ()))
+        known: JSONObject = {
+            **graph,
+            "kind": StepKind(graph["kind"]),
+            "takes": tuple(Parameter(*taken) for taken in graph.get("takes", ())),
+            "after": tuple(graph.get("after", ())),
+        }
         return Step(name=name, options=Options.from_json(options), **known)
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 from random import uniform
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from squidmesh.clock import new_id
 from squidmesh.definition import DEFAULT_QUEUE
@@ -47,6 +49,20 @@ SOONEST_LOOK: Final = 0.01
 """Seconds until the second look of somebody whom nobody will tell; then twice as long each time."""
 
 
+LIVELINESS: Final[Mapping[str, str | int]] = MappingProxyType(
+    {
+        "application_name": "squidmesh",
+        "connect_timeout": 10,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 25_000,
+    }
+)
+"""Parameters of libpq, where an address does not say otherwise: a network that swallows packets without a word must not
+hold up a worker for longer than its lease (the system's own patience is a quarter of an hour)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """Where the database is, and how to connect to it."""
@@ -72,12 +88,8 @@ class Address:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """How connections are set up."""
-        return {
-            "autocommit": True,
-            "prepare_threshold": 5 if self.prepare else None,
-            "application_name": "squidmesh",
-        }
+        """How connections are set up, beside what the address itself says."""
+        return self._kwargs_beside(self.conninfo())
 
     def connect(self) -> psycopg.Connection[Any]:
         """A new connection."""
@@ -85,7 +97,13 @@ class Address:
 
     def connect_to_listen(self) -> psycopg.Connection[Any]:
         """A new connection that LISTEN works on."""
-        return psycopg.connect(self.listen_dsn or self.conninfo(), **self.kwargs)
+        dsn = self.listen_dsn or self.conninfo()
+        return psycopg.connect(dsn, **self._kwargs_beside(dsn))
+
+    def _kwargs_beside(self, dsn: str) -> dict[str, Any]:
+        said = conninfo_to_dict(dsn)
+        unsaid = {name: value for name, value in LIVELINESS.items() if name not in said}
+        return {**unsaid, "autocommit": True, "prepare_threshold": 5 if self.prepare else None}
 
 
 class Mesh:

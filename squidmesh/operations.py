@@ -391,6 +391,7 @@ def _check_actor(actor: JSON, comment: object) -> None:
     if comment is not None and not (isinstance(comment, str) and comment.strip()):
         raise InvalidOption("comment", "must be a text that is not empty, or left out")
     try:
-        encode([actor, comment], what="actor")
+        encode(actor, what="actor")  # pyright: ignore[reportUnknownArgumentType] - JSON is Any
+        encode(comment, what="comment")
     except Unencodable as error:
-        raise InvalidOption("actor", str(error)) from error
+        raise InvalidOption(error.path.partition(".")[0], error.problem) from error

@@ -50,7 +50,7 @@ class Job:
         run_id: Its run.
         slot: Its place in the run; a chain keeps it.
         state: Where it stands.
-        kind: What it is for.
+        kind: What it is for; a text where a newer squidmesh made it for something that this one does not know.
         step: The step's name.
         visit: Number of the visit to the step.
         attempt: Number of the current or next attempt.
@@ -69,7 +69,7 @@ class Job:
     run_id: UUID
     slot: int
     state: JobState
-    kind: JobKind
+    kind: JobKind | str
     step: str
     visit: int
     attempt: int

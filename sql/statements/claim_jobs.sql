@@ -1,5 +1,6 @@
 -- Claim ready jobs, queue by queue, and note for the next statement of the same transaction which runs they belong to.
 --   queues text[], lanes smallint[], limits int[]   how many of each lane of each queue
+--   kinds text[]                                    what this code knows to do with a job
 --   worker uuid, claim bigint                       the fence under which they are handed out
 -- Returns: the jobs.
 -- Locks: jobs FOR UPDATE SKIP LOCKED; it never waits, and comes last in a transaction. Index: jobs_ready, one bounded
@@ -11,6 +12,7 @@ WITH found AS MATERIALIZED (
            SELECT j.run_id, j.slot
              FROM squidmesh.jobs j
             WHERE j.state = 'ready' AND j.queue = wanted.queue AND j.lane = wanted.lane
+              AND j.kind = ANY (%(kinds)s::text[])
             ORDER BY j.priority, j.ready_at
             LIMIT wanted.most
               FOR UPDATE SKIP LOCKED) AS ready

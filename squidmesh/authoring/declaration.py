@@ -10,7 +10,7 @@ from squidmesh.authoring.functions import StepFunction
 from squidmesh.authoring.reading import SCHEDULE_KEY, Given, Reader, StepReference
 from squidmesh.authoring.signature import Signature
 from squidmesh.context import Outcome
-from squidmesh.definition import COMPLETE, Definition, Step, StepKind, Transition, Trigger
+from squidmesh.definition import COMPLETE, DEFAULT_QUEUE, Definition, Step, StepKind, Transition, Trigger
 from squidmesh.errors import DefinitionError
 from squidmesh.payload import Contract
 from squidmesh.values.misfit import quote
@@ -61,7 +61,16 @@ class Declaration:
     def freeze(self) -> Definition:
         """The definition, of a declaration without problems."""
         triggers = tuple(trigger for trigger, _ in self.known_triggers)
-        return Definition(self.workflow, tuple(self.steps), tuple(self.transitions), triggers)
+        return Definition(self.workflow, self._filed_steps(), tuple(self.transitions), triggers)
+
+    def _filed_steps(self) -> tuple[Step, ...]:
+        """The steps; waits and logs are filed where somebody works, not in a queue that no function uses."""
+        used = [step.options.queue for step in self.steps if step.kind is StepKind.FUNCTION]
+        queue = DEFAULT_QUEUE if DEFAULT_QUEUE in used or not used else used[0]
+        return tuple(
+            step if step.kind is StepKind.FUNCTION else replace(step, options=replace(step.options, queue=queue))
+            for step in self.steps
+        )
 
     def reader(self, where: str) -> Reader:
         """A reader for the values of one declaration, which notes problems here."""

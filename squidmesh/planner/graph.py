@@ -23,10 +23,13 @@ class Graph:
 
     Args:
         definition: The definition; checked before it gets here.
+        readable: False for a stand-in, where the stored graph is newer than this code: then nothing can be decided but
+            that the jobs are left to others.
     """
 
-    def __init__(self, definition: Definition) -> None:
+    def __init__(self, definition: Definition, *, readable: bool = True) -> None:
         self.definition = definition
+        self.readable = readable
         self.steps: Mapping[str, Step] = definition.by_name
         self.names: tuple[str, ...] = tuple(sorted(self.steps))
         self.bit: Mapping[str, StepSet] = {name: 1 << i for i, name in enumerate(self.names)}

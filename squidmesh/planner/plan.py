@@ -97,7 +97,7 @@ class NextJob:
     queue: str
     priority: int
     saw: int = 0
-    kind: JobKind = JobKind.STEP
+    kind: JobKind | str = JobKind.STEP
     lane: Lane = Lane.AHEAD
     state: JobState = JobState.READY
     delay: float = 0.0

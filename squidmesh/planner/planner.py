@@ -76,11 +76,11 @@ def plan_findings(
             draft.discarded.append(finding)
             continue
         draft.executed |= not isinstance(finding.happening, (Returned, Unknown))
-        if draft.ending is not None:
+        if draft.ending is not None and graph.readable:
             _settle_ending(draft, job, finding)
         else:
             _settle(draft, job, finding)
-    if draft.ending is None:
+    if draft.ending is None and graph.readable:
         draft.settle_joins()
     if draft.ending is RunStatus.FAILING and run.status is not RunStatus.FAILING:
         draft.withdraw("the run failed")

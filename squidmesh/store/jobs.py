@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from squidmesh.records import JobKind
 from squidmesh.store import columns
 from squidmesh.store.codec import decode
 from squidmesh.store.rows import jobs_of
@@ -70,6 +71,7 @@ def claim_jobs(worker: UUID, claim: int, rooms: Sequence[Room]) -> Statement[lis
         "queues": columns.texts(room.queue for room in rooms),
         "lanes": columns.whole(room.lane for room in rooms),
         "limits": columns.whole(room.limit for room in rooms),
+        "kinds": columns.texts(JobKind),
         "worker": worker,
         "claim": claim,
     }

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 _STATES: Final = {state.value: state for state in JobState}
-_KINDS: Final = {kind.value: kind for kind in JobKind}
+_KINDS: Final[dict[str, JobKind]] = {kind.value: kind for kind in JobKind}
 _STATUSES: Final = {status.value: status for status in RunStatus}
-_LANES: Final = tuple(Lane)
+_LANES: Final[dict[int, Lane]] = {lane.value: lane for lane in Lane}
 """Looking a member up costs a tenth of calling its class, and these are looked up for every step."""
 
 
@@ -37,7 +37,7 @@ def job_of(row: Row) -> Job:
         run_id=run_id,
         slot=slot,
         state=_STATES[state],
-        kind=_KINDS[kind],
+        kind=_KINDS.get(kind) or str(kind),
         step=step,
         visit=visit,
         attempt=attempt,

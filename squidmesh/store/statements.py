@@ -95,9 +95,9 @@ def check_schema_name(schema: str) -> str:
 def sql_of(name: str, schema: str = DEFAULT_SCHEMA) -> LiteralString:
     """The text of a statement's file for a schema.
 
-    It is cast to ``LiteralString`` here and nowhere else: the file is part of the program, and the schema's name was
+    It passes for a ``LiteralString`` here and nowhere else: the file is part of the program, and the schema's name was
     checked to be an identifier.
     """
     text = (sql_folder() / "statements" / f"{name}.sql").read_text(encoding="utf-8")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip()
-    return body.replace(SCHEMA_MARK, f"{check_schema_name(schema)}.")
+    return body.replace(SCHEMA_MARK, f"{check_schema_name(schema)}.")  # pyright: ignore[reportReturnType]

@@ -94,9 +94,9 @@ def _arguments(ticket: Ticket, function: StepFunction[..., object]) -> dict[str,
 
 def _own(value: JSON) -> JSON:
     if type(value) is dict:
-        return {key: _own(item) for key, item in value.items()}
+        return {key: _own(item) for key, item in cast("JSONObject", value).items()}
     if type(value) is list:
-        return [_own(item) for item in value]
+        return [_own(item) for item in value]  # pyright: ignore[reportUnknownVariableType] - JSON is Any
     return value
 
 
@@ -129,7 +129,7 @@ def completion(returned: object, step: Step | None) -> Completed:
             retryable=False,
         )
     try:
-        encoded = encode(returned, what="result")
+        encoded = encode(returned, what="result")  # pyright: ignore[reportUnknownArgumentType] - it is what it is
     except Unencodable as error:
         raise InvalidOutput(str(error), details={"path": error.path}, retryable=False) from error
     return Completed(Output(encoded.text, encoded.value), outcome)

@@ -149,7 +149,8 @@ class Desk:
         """Tickets for jobs that were claimed, with what was read of their runs."""
         by_run = {material.run_id: material for material in materials}
         states: dict[tuple[CarriedRun, int], dict[str, object]] = {}
-        now, found = self.monotonic(), []
+        now = self.monotonic()
+        found: list[Ticket] = []
         for job in jobs:
             material = by_run.get(job.run_id)
             if material is None:

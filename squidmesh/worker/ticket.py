@@ -44,7 +44,7 @@ class Ticket:
     run: CarriedRun
     slot: int
     claim: int
-    kind: JobKind
+    kind: JobKind | str
     lane: Lane
     queue: str
     step: Step | None

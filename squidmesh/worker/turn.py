@@ -172,9 +172,9 @@ class Turn:
             statements.append(notify_idle(engine.channel, elsewhere))
         if self.look and not engine.stopping:
             statements.append(wake_jobs(list(engine.settings.queues)))
-            ahead = [room for room in rooms if room.lane is Lane.AHEAD]
-            if ahead:
-                statements.append(adopt_jobs(engine.worker, engine.number, ahead, engine.registry.knows))
+            free = [room for room in rooms if room.lane is Lane.ALONE]
+            if free:
+                statements.append(adopt_jobs(engine.worker, engine.number, free, engine.registry.knows))
         if rooms:
             statements.append(claim_jobs(engine.worker, engine.number, rooms))
         unread = [(plan.run.id, job.saw) for plan, job, before in self.kept if before.run.upto != plan.run.seq]

@@ -348,8 +348,7 @@ def test_an_idle_worker_is_quiet(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> N
         transactions.append(1)
         return drive(*args, **kwargs)
 
-    monkeypatch.setattr("squidmesh.worker.engine.drive", counted)
-    monkeypatch.setattr("squidmesh.worker.caretaker.drive", counted)
+    monkeypatch.setattr("squidmesh.worker.link.drive", counted)
     mesh = lab.mesh(single(lambda: None))
     lab.worker(mesh, beat=0.1, lease=60.0)
     until_idle(lab)
