@@ -18,13 +18,18 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from squidmesh.embedded import EmbeddedPostgres, given_dsn
+from tests.effort import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # No deadline and no complaint about slowness: a busy machine is not a failure. In CI every run tries the same examples.
 settings.register_profile(
-    "squidmesh", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+    "squidmesh",
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("squidmesh")
 

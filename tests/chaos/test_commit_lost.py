@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from squidmesh import RunStatus
-from tests.chaos.amount import FULL
+from tests.effort import FULL_CHAOS
 from tests.invariants import check
 from tests.proxy import Proxy
 from tests.runtime.apps import Bodies, chain_of, fork_of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.chaos
 
-SEEDS = range(20 if FULL else 3)
+SEEDS = range(20 if FULL_CHAOS else 3)
 
 
 @pytest.mark.parametrize("drop_reply", [True, False], ids=["reply lost", "commit lost"])

@@ -9,8 +9,8 @@ import pytest
 
 from squidmesh import COMPLETE, Context, Outcome, RunStatus, Workflow
 from tests.chaos import apps
-from tests.chaos.amount import FULL
 from tests.chaos.processes import start_workers, traces
+from tests.effort import FULL_CHAOS
 from tests.invariants import check
 from tests.runtime.apps import Bodies, fork_of
 
@@ -30,7 +30,7 @@ def test_two_siblings_that_end_at_the_same_instant_join_once(lab: Lab) -> None:
 
     mesh = lab.mesh(fork_of(bodies, 2, meet))
     workers = [lab.worker(mesh, concurrency=1, look_ahead=0.0, lease=30.0) for _ in range(2)]
-    runs = mesh.start_runs("fork", [None] * (500 if FULL else 100))
+    runs = mesh.start_runs("fork", [None] * (500 if FULL_CHAOS else 100))
     lab.until_ended(len(runs), timeout=90)
     for worker in workers:
         worker.stop()
@@ -71,7 +71,7 @@ def test_random_graphs_in_three_processes(lab: Lab, tmp_path: Path) -> None:
     workers = start_workers(lab, tmp_path, 3, lease=30.0)
     count = 0
     for workflow in apps.RANDOM:
-        count += len(mesh.start_runs(workflow, [None] * (60 if FULL else 12)))
+        count += len(mesh.start_runs(workflow, [None] * (60 if FULL_CHAOS else 12)))
     lab.until_ended(count, timeout=90)
     assert [worker.stop() for worker in workers] == [0, 0, 0]
     recorded = lab.rows(

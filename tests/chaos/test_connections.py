@@ -12,7 +12,7 @@ import pytest
 from squidmesh import RunStatus
 from squidmesh.embedded import EmbeddedPostgres
 from squidmesh.store.database import drive
-from tests.chaos.amount import FULL
+from tests.effort import FULL_CHAOS
 from tests.invariants import check
 from tests.lab import Gate, laboratory
 from tests.proxy import Proxy
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.chaos
 
 
-@pytest.mark.parametrize("seed", range(10 if FULL else 2))
+@pytest.mark.parametrize("seed", range(10 if FULL_CHAOS else 2))
 def test_backends_terminated_at_random(lab: Lab, seed: int) -> None:
     """Those of engine, caretaker, listener and client: each body starts once, each run completes."""
     chance = random.Random(seed)
@@ -140,7 +140,7 @@ def test_a_server_restarted_under_load() -> None:
         worker = lab.worker(mesh, 4, lease=60.0, beat=0.1)
         waiting = threading.Thread(target=_wait, args=(lab, [run.id for run in runs]))
         waiting.start()
-        for number in range(3 if FULL else 1):
+        for number in range(3 if FULL_CHAOS else 1):
             until(lambda n=number: bodies.total() >= 15 * (n + 1), what="some bodies")  # type: ignore[misc]
             postgres.restart("immediate")
         lab.until_ended(len(runs), timeout=60)

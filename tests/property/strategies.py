@@ -6,7 +6,6 @@ added to that may lead anywhere, also back.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -23,8 +22,6 @@ T = TypeVar("T")
 
 ARROW: Final = re.compile(r"(?P<sources>[\w, ]+?) *(?:=>|->|-(?P<outcome>\w+)->) *(?P<target>\w+)")
 
-EXAMPLES: Final = int(os.environ.get("SQUIDMESH_PROPERTY_EXAMPLES", "60"))
-"""How many examples each property is tried with."""
 
 NAMES: Final = "abcdefg"
 

@@ -22,7 +22,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from squidmesh.cron import Cron, CronError
-from tests.property.strategies import EXAMPLES
+from tests.effort import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

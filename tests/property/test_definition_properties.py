@@ -15,7 +15,8 @@ from squidmesh.definition import COMPLETE, Definition, Options, Parameter, StepK
 from squidmesh.errors import DefinitionError
 from squidmesh.retry import Constant, Exponential, Retry
 from squidmesh.workflow import Workflow
-from tests.property.strategies import EXAMPLES, OUTCOMES, definitions
+from tests.effort import EXAMPLES
+from tests.property.strategies import OUTCOMES, definitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

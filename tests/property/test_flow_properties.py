@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from squidmesh.authoring.flow import Flow, components, postorder
 from squidmesh.definition import Step, StepKind, Transition
-from tests.property.strategies import EXAMPLES
+from tests.effort import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

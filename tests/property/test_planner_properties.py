@@ -21,10 +21,11 @@ from squidmesh.planner.outcome import Abandoned, Completed, Deferred, Failed, Re
 from squidmesh.planner.planner import CRASH_BUDGET, plan_cancel, plan_findings, plan_watch
 from squidmesh.retry import Retry
 from squidmesh.states import RUN_MOVES, AttemptStatus, JobState, RunStatus, may_move, shown_status
+from tests.effort import EXAMPLES
 from tests.property.driver import Driver, moves_that_occur
 from tests.property.reference import Retelling, noted, reached, visits_of, what_follows
 from tests.property.simulator import Simulator, stored
-from tests.property.strategies import EXAMPLES, RETRIES, choices, definitions
+from tests.property.strategies import RETRIES, choices, definitions
 
 if TYPE_CHECKING:
     from squidmesh.planner.outcome import Finding, Happening
