@@ -42,8 +42,10 @@ class Registry:
 
     @property
     def knows(self) -> tuple[str, ...]:
-        """``workflow/step`` of each step that there is a function for."""
-        return tuple(f"{name}/{step}" for name, workflow in self.workflows.items() for step in workflow.functions)
+        """``workflow/step`` of each step that live code can run."""
+        return tuple(
+            f"{name}/{step.name}" for name, workflow in self.workflows.items() for step in workflow.check().steps
+        )
 
     def workflow(self, wanted: Workflow | str) -> Workflow:
         """A live workflow by name, or itself.

@@ -1,6 +1,6 @@
 -- Claim jobs that were parked because no worker knew their step, by a worker that does.
 --   queues text[], limits int[]     how many of each queue
---   knows text[]                    "workflow/step" of each step that the worker has a function for
+--   knows text[]                    "workflow/step" of each step that the worker can run
 --   worker uuid, claim bigint       the fence under which they are handed out
 -- Returns: the jobs.
 -- Locks: jobs FOR UPDATE SKIP LOCKED. Index: jobs_parked, runs_pkey.

@@ -85,7 +85,7 @@ def adopt_jobs(worker: UUID, claim: int, rooms: Sequence[Room], knows: Sequence[
         worker: Who claims.
         claim: The claim number.
         rooms: How many of each queue.
-        knows: ``workflow/step`` of each step that the worker has a function for.
+        knows: ``workflow/step`` of each step that the worker can run.
     """
     params: dict[str, object] = {
         "queues": columns.texts(room.queue for room in rooms),

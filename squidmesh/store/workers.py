@@ -22,7 +22,7 @@ class WorkerRecord:
         host: Its machine, for people.
         version: The version of squidmesh that it runs.
         queues: The queues that it serves.
-        knows: ``workflow/step`` of each step that it has a function for.
+        knows: ``workflow/step`` of each step that it can run.
     """
 
     id: UUID

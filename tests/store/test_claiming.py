@@ -9,7 +9,7 @@ import pytest
 
 from squidmesh.records import JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState
-from squidmesh.store.jobs import Room, adopt_jobs, claim_jobs, list_claimed, pin_plans, read_claimed
+from squidmesh.store.jobs import Room, adopt_jobs, claim_jobs, list_claimed, lock_jobs, pin_plans, read_claimed
 from squidmesh.store.runs import lock_runs
 from squidmesh.store.saving import save_plans
 from squidmesh.store.statements import sql_of
@@ -53,6 +53,18 @@ def test_a_claimed_job_is_handed_out_under_the_fence(store: Session) -> None:
     assert (job.crashes, job.defers, job.reason) == (0, 0, None)
     assert store.run(list_claimed(worker)) == [job]
     assert store.run(list_claimed(uuid4())) == []
+
+
+def test_a_kind_of_job_that_only_newer_code_knows_is_left_to_it(store: Session) -> None:
+    """An old worker beside a new one neither claims it nor stumbles over it where it reads it."""
+    run_id, other = start(store, 1, entry("future")) + start(store, 1, entry("known"))
+    store.rows("UPDATE squidmesh.jobs SET kind = 'message' WHERE run_id = %s RETURNING 1", run_id)
+
+    (job,) = claim(store)
+
+    assert (job.run_id, job.step) == (other, "known")
+    (unknown,) = store.run(lock_jobs([run_id]))
+    assert (unknown.kind, unknown.state) == ("message", JobState.READY)
 
 
 def test_better_priority_first_then_whoever_is_ready_for_longer(store: Session) -> None:

@@ -12,6 +12,7 @@ from squidmesh.errors import IllegalMove
 from squidmesh.planner.outcome import Abandoned, Broken, Completed, Deferred, Failed, Returned, Unknown
 from squidmesh.planner.planner import CRASH_BUDGET, plan_findings
 from squidmesh.records import Lane
+from squidmesh.registry import strange_graph
 from squidmesh.retry import Retry
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
 from tests.property.simulator import Simulator
@@ -294,3 +295,28 @@ def test_only_a_run_that_goes_on_can_be_cancelled() -> None:
         with pytest.raises(IllegalMove, match=rf"cannot cancel run {sim.run.id}: it is {status}") as raised:
             sim.cancel()
         assert raised.value.allowed == ("pending", "running", "retrying", "paused")
+
+
+# -- graphs that only newer code can read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_a_job_of_a_graph_that_cannot_be_read_is_left_to_others(ending: bool) -> None:
+    """Its bits mean nothing here: whatever the run's status, the job is parked, and the run's progress stays as it is."""
+    sim = Simulator(flow("a -> b", "c -> d", start="a c"))
+    a, c = (sim.claim(sim.job(name).slot) for name in ("a", "c"))
+    if ending:
+        sim.cancel()
+    jobs = {job.slot: job for job in sim.jobs.values()}
+    unreadable = strange_graph("w", jobs.values())
+    finding = sim.finding(a.slot, Unknown())
+
+    plan = plan_findings(unreadable, sim.run, jobs, [finding])
+
+    assert [(job.slot, job.state, job.reason) for job in plan.moved] == [
+        (a.slot, JobState.PARKED, ParkedReason.UNKNOWN_STEP)
+    ]
+    assert (plan.removed, plan.added, plan.attempts) == ([], [], [])
+    assert plan.progress == sim.run.progress
+    assert plan.status.ending is ending
+    assert c.slot not in {job.slot for job in plan.moved}

@@ -362,3 +362,15 @@ def context() -> Context:
     return Context(
         run_id=UUID(int=1), workflow="orders", trigger="manual", step="it", visit=1, attempt=1, payload={}, state={}
     )
+
+
+@pytest.mark.parametrize(
+    ("queues", "expected"), [(("slow", "slow"), "slow"), (("slow", "default"), "default"), (("b", "a"), "b")]
+)
+def test_waits_and_logs_are_filed_where_the_functions_are(queues: tuple[str, str], expected: str) -> None:
+    """A fleet that serves no default queue would strand them there."""
+    workflow = Workflow("filed")
+    first, second = (workflow.step(name=f"s{i}", queue=queue)(lambda: None) for i, queue in enumerate(queues))
+    workflow.sequence(first, workflow.wait("rest", seconds=1), workflow.log("note", "rested"), second)
+    steps = workflow.check().by_name
+    assert {steps["rest"].options.queue, steps["note"].options.queue} == {expected}
