@@ -63,6 +63,12 @@ LIVELINESS: Final[Mapping[str, str | int]] = MappingProxyType(
 hold up a worker for longer than its lease (the system's own patience is a quarter of an hour)."""
 
 
+VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
+    {"application_name": "PGAPPNAME", "connect_timeout": "PGCONNECT_TIMEOUT"}
+)
+"""Those of them that libpq also takes from the environment."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """Where the database is, and how to connect to it."""
@@ -101,7 +107,7 @@ class Address:
         return psycopg.connect(dsn, **self._kwargs_beside(dsn))
 
     def _kwargs_beside(self, dsn: str) -> dict[str, Any]:
-        said = conninfo_to_dict(dsn)
+        said = {*conninfo_to_dict(dsn), *(name for name, variable in VARIABLES.items() if variable in os.environ)}
         unsaid = {name: value for name, value in LIVELINESS.items() if name not in said}
         return {**unsaid, "autocommit": True, "prepare_threshold": 5 if self.prepare else None}
 

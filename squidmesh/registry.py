@@ -34,6 +34,8 @@ class Registry:
     def __init__(self, workflows: Iterable[Workflow]) -> None:
         self.workflows: dict[str, Workflow] = {}
         self._graphs: dict[str, Graph] = {}
+        self.unreadable: set[str] = set()
+        """Fingerprints of the graphs that were stored in a newer format: others run those."""
         for workflow in workflows:
             if self.workflows.setdefault(workflow.name, workflow) is not workflow:
                 raise ConfigurationError(f"two workflows are named {workflow.name!r}; names are unique in an app")
@@ -69,12 +71,14 @@ class Registry:
 
     def missing(self, fingerprints: Iterable[str]) -> list[str]:
         """Those fingerprints whose graph has to be read."""
-        return sorted({fingerprint for fingerprint in fingerprints if fingerprint not in self._graphs})
+        return sorted({name for name in fingerprints if name not in self._graphs and name not in self.unreadable})
 
     def learn(self, stored: Mapping[str, JSONObject]) -> None:
-        """Take in stored definitions, by fingerprint; those in a format newer than this code knows are left out."""
+        """Take in stored definitions, by fingerprint; those in a newer format are noted as unreadable."""
         for fingerprint, definition in stored.items():
-            if definition["format"] <= FORMAT:
+            if definition["format"] > FORMAT:
+                self.unreadable.add(fingerprint)
+            else:
                 old = Definition.from_json(definition)
                 live = self.workflows.get(old.workflow)
                 self._graphs[fingerprint] = Graph(old.with_options_of(live.check()) if live else old)

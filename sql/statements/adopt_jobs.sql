@@ -1,6 +1,7 @@
 -- Claim jobs that were parked because no worker knew their step, by a worker that does.
 --   queues text[], limits int[]     how many of each queue
 --   knows text[]                    "workflow/step" of each step that the worker can run
+--   unreadable text[]               fingerprints of graphs that it cannot read: it would only park their jobs again
 --   worker uuid, claim bigint       the fence under which they are handed out
 -- Returns: the jobs.
 -- Locks: jobs FOR UPDATE SKIP LOCKED. Index: jobs_parked, runs_pkey.
@@ -13,6 +14,7 @@ WITH found AS MATERIALIZED (
              JOIN squidmesh.runs r ON r.id = ANY (ARRAY[j.run_id])
             WHERE j.state = 'parked' AND j.queue = wanted.queue AND j.reason = 'unknown_step'
               AND r.workflow || '/' || j.step = ANY (%(knows)s::text[])
+              AND r.fingerprint <> ALL (%(unreadable)s::text[])
             LIMIT wanted.most
               FOR UPDATE OF j SKIP LOCKED) AS parked
 ), claimed AS (

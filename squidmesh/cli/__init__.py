@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from squidmesh.cli.arguments import Commands
 from squidmesh.cli.commands import demo, migrate, runs, start, worker
 from squidmesh.cli.exits import Exit, as_json, exit_of, explain
-from squidmesh.cli.output import Screen, talk
+from squidmesh.cli.output import Screen, one_line, talk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in given:
             traceback.print_exception(error)
         talk(explain(error))
+        for note in getattr(error, "__notes__", ()):
+            talk(one_line(str(note)))
         if "--json" in given:
             screen.write_json(error=as_json(error))
         return exit_of(error)

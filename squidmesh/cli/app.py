@@ -111,7 +111,7 @@ def _import(app: str, module_name: str) -> ModuleType:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             where = f"{os.getcwd()} and the installed packages"  # noqa: PTH109
             raise UsageError(f"--app {app}: there is no module {error.name!r} in {where}") from error
-        raise UsageError(f"--app {app}: importing {module_name} failed: {error}") from error
+        raise UsageError(f"--app {app}: importing {module_name} failed: {error} (--debug shows where)") from error
     except Exception as error:  # the host's code may raise anything
         said = f"{type(error).__name__}: {one_line(str(error))}"
         raise UsageError(f"--app {app}: importing {module_name} failed: {said} (--debug shows where)") from error

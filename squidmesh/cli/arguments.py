@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
     Command = Callable[[argparse.Namespace, Screen], int]
 
-_EPILOG: Final = "exit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in MEANINGS.items())
+_NARROWEST: Final = 40
+"""Columns that help takes, however narrow the terminal."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,8 +39,8 @@ class Commands:
     def __init__(self) -> None:
         self.parser = Parser(
             prog="squidmesh",
-            description="Durable workflows in plain Python functions, on the Postgres that you already have.",
-            epilog=_EPILOG,
+            description=_filled("Durable workflows in plain Python functions, on the Postgres that you already have."),
+            epilog="\n".join(["exit codes:", *(_filled(said, f"  {code:<4} ") for code, said in MEANINGS.items())]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -57,7 +60,7 @@ class Commands:
         parser: Parser = self._subparsers.add_parser(
             name,
             help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
+            description=_filled(summary[0].upper() + summary[1:] + "."),
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -92,6 +95,12 @@ def _add_common_options(parser: argparse.ArgumentParser, *, default: object) -> 
     group.add_argument("--schema", metavar="NAME", default=default, help="schema that squidmesh lives in")
     group.add_argument("--json", action="store_true", default=flag, help="print JSON on stdout")
     group.add_argument("--debug", action="store_true", default=flag, help="print tracebacks, too")
+
+
+def _filled(text: str, name: str = "") -> str:
+    """Text in as many lines as the terminal's width asks for, as argparse does it, behind a name."""
+    width = max(shutil.get_terminal_size().columns - 2, _NARROWEST)
+    return textwrap.fill(text, width, initial_indent=name, subsequent_indent=" " * len(name), break_on_hyphens=False)
 
 
 def _version() -> str:

@@ -61,7 +61,11 @@ def instant_or_ago(text: str) -> datetime:
     except OverflowError:
         raise ArgumentTypeError(f"{text!r} ago is before the calendar begins") from None
     except ArgumentTypeError:
+        pass
+    try:
         return instant(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error}, or 2h for two hours ago") from None
 
 
 def queues(text: str) -> dict[str, int]:

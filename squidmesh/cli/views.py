@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -106,12 +107,19 @@ def header(run: Run, screen: Screen) -> list[str]:
         ("payload", compact_json(run.payload, screen), ""),
         ("context", compact_json(run.context, screen) if run.context is not None else "", ""),
     ]
-    room = None if screen.width is None else screen.width - _NAMES
-    return [
-        f"{screen.paint(name.ljust(_NAMES), 'dim')}{screen.paint(screen.shorten(said, room), style)}"
-        for name, said, style in facts
-        if said
-    ]
+    return [line for name, said, style in facts if said for line in _fact(name, said, style, screen)]
+
+
+def _fact(name: str, said: str, style: Style, screen: Screen) -> list[str]:
+    """A name and what is to be said of it: an error in as many lines as it takes, all else on one."""
+    room = None if screen.width is None else max(screen.width - _NAMES, _NAMES)
+    if name == "error" and room is not None:
+        lines = textwrap.wrap(said, room, break_on_hyphens=False)
+    else:
+        lines = [screen.shorten(said, room)]
+    names = [name, *[""] * (len(lines) - 1)]
+    pairs = zip(names, lines, strict=True)
+    return [f"{screen.paint(n.ljust(_NAMES), 'dim')}{screen.paint(line, style)}" for n, line in pairs]
 
 
 def attempts_table(run: Run, history: History) -> Table:

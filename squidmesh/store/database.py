@@ -75,10 +75,11 @@ class _Command(NamedTuple):
     sql: LiteralString
     params: Mapping[str, object] | None = None
     decode: Callable[[Rows], Any] | None = None
+    commits: bool = False
 
 
 _BEGIN: Final = _Command("BEGIN")
-_COMMIT: Final = _Command("COMMIT")
+_COMMIT: Final = _Command("COMMIT", commits=True)
 
 
 class _Script:
@@ -93,7 +94,9 @@ class _Script:
         """The batch, with BEGIN before the first and COMMIT after the last."""
         said = [_Command(sql_of(s.name, self.schema), s.params, s.decode) for s in batch.statements]
         alone = batch.last and not self.begun and len(said) == 1
-        if self.own_transaction and not alone:
+        if alone and self.own_transaction:
+            said = [said[0]._replace(commits=batch.statements[0].commits)]
+        elif self.own_transaction:
             said = [*([] if self.begun else [_BEGIN]), *said, *([_COMMIT] if batch.last else [])]
         self.begun = True
         return said
@@ -193,7 +196,7 @@ async def _send_async(
 
 def _lost(connection: _AnyConnection, commands: list[_Command], error: psycopg.OperationalError) -> Exception:
     """The error to raise: a commit whose answer was lost is a thing of its own."""
-    if commands[-1] is _COMMIT and connection.broken:
+    if commands[-1].commits and connection.broken:
         return CommitUnknown(f"the connection was lost while a commit was on its way; it may have happened: {error}")
     return error
 

@@ -12,7 +12,7 @@ from squidmesh.store.rows import jobs_of
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from uuid import UUID
 
     from squidmesh.records import Job, JSONObject, Lane
@@ -78,7 +78,9 @@ def claim_jobs(worker: UUID, claim: int, rooms: Sequence[Room]) -> Statement[lis
     return Statement("claim_jobs", params, jobs_of)
 
 
-def adopt_jobs(worker: UUID, claim: int, rooms: Sequence[Room], knows: Sequence[str]) -> Statement[list[Job]]:
+def adopt_jobs(
+    worker: UUID, claim: int, rooms: Sequence[Room], knows: Iterable[str], unreadable: Iterable[str] = ()
+) -> Statement[list[Job]]:
     """Claim jobs that were parked because no worker knew their step.
 
     Args:
@@ -86,11 +88,13 @@ def adopt_jobs(worker: UUID, claim: int, rooms: Sequence[Room], knows: Sequence[
         claim: The claim number.
         rooms: How many of each queue.
         knows: ``workflow/step`` of each step that the worker can run.
+        unreadable: Fingerprints of the graphs that it cannot read.
     """
     params: dict[str, object] = {
         "queues": columns.texts(room.queue for room in rooms),
         "limits": columns.whole(room.limit for room in rooms),
         "knows": columns.texts(knows),
+        "unreadable": columns.texts(unreadable),
         "worker": worker,
         "claim": claim,
     }

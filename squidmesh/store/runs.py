@@ -81,7 +81,7 @@ def start_runs(new: NewRuns, channel: str, *, always_notify: bool) -> Statement[
         "channel": channel,
         "always": always_notify,
     }
-    return Statement("start_runs", params, _created_at)
+    return Statement("start_runs", params, _created_at, commits=True)
 
 
 def _created_at(rows: Rows) -> datetime:

@@ -30,11 +30,19 @@ DEFAULT_SCHEMA: Final = "squidmesh"
 
 @dataclass(frozen=True, slots=True)
 class Statement(Generic[T]):
-    """One statement: the name of its file, its parameters, and how its rows become a result."""
+    """One statement.
+
+    Args:
+        name: The name of its file.
+        params: Its parameters.
+        decode: How its rows become a result.
+        commits: Whether it is sent alone and changes something, so that a lost answer leaves a commit in doubt.
+    """
 
     name: str
     params: Mapping[str, object]
     decode: Callable[[Rows], T]
+    commits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

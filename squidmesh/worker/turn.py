@@ -174,7 +174,8 @@ class Turn:
             statements.append(wake_jobs(list(engine.settings.queues)))
             free = [room for room in rooms if room.lane is Lane.ALONE]
             if free:
-                statements.append(adopt_jobs(engine.worker, engine.number, free, engine.registry.knows))
+                known = engine.registry
+                statements.append(adopt_jobs(engine.worker, engine.number, free, known.knows, known.unreadable))
         if rooms:
             statements.append(claim_jobs(engine.worker, engine.number, rooms))
         unread = [(plan.run.id, job.saw) for plan, job, before in self.kept if before.run.upto != plan.run.seq]

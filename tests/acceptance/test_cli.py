@@ -162,6 +162,7 @@ class TestStart:
             (("greeting",), 2, "name: required, but missing"),
             (("greeting", "-p", "name=Ann", "-p", "times=2"), 2, "squidmesh: hint: -p times=... gives a text"),
             (("greeting", "-p", "name=Ann", "--delay", "900d"), 2, "for later: run_at="),
+            (("greeting", "-p", "name=Ann", "--timeout", "5s"), 2, "--timeout says how long --wait waits"),
         ],
     )
     def test_what_cannot_be_started_is_refused(
@@ -170,6 +171,11 @@ class TestStart:
         refused = squidmesh("start", *given)
         assert (refused.code, refused.out) == (code, "")
         assert said in refused.err
+
+    def test_the_hint_follows_the_error_that_it_belongs_to(self, squidmesh: CommandLine) -> None:
+        error, hint = squidmesh("start", "greeting", "-p", "name=Ann", "-p", "times=2").err.splitlines()
+        assert error.startswith("squidmesh: the payload of 'greeting' is invalid")
+        assert hint.startswith("squidmesh: hint: -p times=...")
 
 
 class TestRuns:
@@ -249,6 +255,12 @@ class TestInspect:
         rest = bare("inspect", ended["order"].id, "--history", "--after", page["next_seq"], "--json").ok().json
         assert [s["step"] for s in rest["step_runs"]] == ["send", "apologise"]
         assert rest["next_seq"] is None
+
+    @pytest.mark.parametrize("option", ["--after", "--limit"])
+    def test_what_chooses_a_page_of_the_history_needs_the_history(self, bare: CommandLine, option: str) -> None:
+        said = bare("inspect", uuid4(), option, "2")
+        assert (said.code, said.out) == (2, "")
+        assert "give them together with it" in said.err
 
     def test_a_run_that_does_not_exist_is_not_found(self, bare: CommandLine) -> None:
         nobody = uuid4()

@@ -315,6 +315,15 @@ def test_only_jobs_of_known_steps_are_adopted(store: Session) -> None:
     assert (job.step, job.visit, job.attempt, job.crashes, job.saw, job.reason) == ("pay", 2, 3, 1, 1, None)
 
 
+def test_a_job_of_a_graph_that_cannot_be_read_is_not_adopted(store: Session) -> None:
+    """Its worker would only park it again, tell itself of it, and adopt it again."""
+    start(store, 1, entry("pay"))
+    store.rows("UPDATE squidmesh.jobs SET state = 'parked', reason = 'unknown_step' RETURNING 1")
+
+    assert store.run(adopt_jobs(uuid4(), 1, rooms(10), ["orders/pay"], {"f1", "f2"})) == []
+    assert len(store.run(adopt_jobs(uuid4(), 1, rooms(10), ["orders/pay"], {"f2"}))) == 1
+
+
 def test_adopting_keeps_to_limits_marks_what_is_started_and_skips_what_is_held(store: Session, other: Session) -> None:
     for lane in (Lane.AHEAD, Lane.ALONE, Lane.AHEAD):
         park(store, f"s{lane:d}", lane=lane)

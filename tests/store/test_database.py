@@ -325,6 +325,21 @@ def test_a_commit_whose_answer_was_lost_is_an_unknown_one(
     assert "c" in written(store)
 
 
+def test_a_start_that_is_sent_alone_leaves_the_same_doubt(
+    open_driver: Callable[[str], Driver], proxy: Proxy, store: Session
+) -> None:
+    """One statement commits by itself: the answer that is lost is that of the start."""
+    driver = open_driver(proxy.dsn)
+    new = new_runs()
+    done = proxy.cut_when(lambda message: b"INSERT INTO" in message, drop_reply=True)
+
+    with pytest.raises(CommitUnknown):
+        driver.run(start_runs(new, CHANNEL, always_notify=False))
+
+    assert done.wait(TIMEOUT)
+    assert store.rows("SELECT id FROM squidmesh.runs") in ([], [(new.ids[0],)])
+
+
 def test_a_connection_that_is_lost_before_the_commit_is_no_riddle(
     open_driver: Callable[[str], Driver], proxy: Proxy, store: Session
 ) -> None:

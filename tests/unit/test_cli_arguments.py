@@ -66,6 +66,11 @@ def test_no_arguments_print_help_and_are_a_usage_error(capsys: pytest.CaptureFix
     assert "COMMAND" in said.err
 
 
+def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert all(len(line) <= 60 for line in commands().parser.format_help().splitlines())
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--version"])

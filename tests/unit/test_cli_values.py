@@ -56,6 +56,11 @@ def test_a_duration_beyond_the_calendar_is_refused() -> None:
         values.instant_or_ago("99999999d")
 
 
+def test_what_is_neither_an_instant_nor_a_duration_is_told_of_both() -> None:
+    with pytest.raises(ArgumentTypeError, match=r"'yesterday' is not an instant; write .*Z, or 2h for two hours ago"):
+        values.instant_or_ago("yesterday")
+
+
 def test_queues_have_names_and_concurrencies() -> None:
     assert values.queues("default:20, slow:2,mail") == {"default": 20, "slow": 2, "mail": 10}
 

@@ -160,6 +160,17 @@ def test_a_header_leaves_out_what_there_is_not() -> None:
     assert all(len(line) <= 40 for line in header(ended, replace(PLAIN, width=40)))
 
 
+def test_a_header_shortens_the_payload_to_the_terminal_but_never_the_error() -> None:
+    error = {"type": "ValueError", "message": "the remote service answered with what nobody had expected"}
+    failed = replace(RUN, status=RunStatus.FAILED, error=error, payload={"a": "b" * 40}, context=None)
+    assert header(failed, replace(PLAIN, width=40))[-4:] == [
+        "error     ValueError: the remote service",
+        "          answered with what nobody had",
+        "          expected",
+        'payload   {"a": "bbbbbbbbbbbbbbbbbbbbbb…',
+    ]
+
+
 def test_a_list_shows_attention_only_where_it_says_more_than_the_status() -> None:
     failed = replace(RUN, status=RunStatus.FAILED, attention="failed", current_steps=())
     assert runs_table([failed], at(60)).lines(PLAIN)[0].split() == ["id", "workflow", "status", "age"]

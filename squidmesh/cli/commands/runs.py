@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from squidmesh.cli.app import opened_mesh
-from squidmesh.cli.exits import Exit
+from squidmesh.cli.exits import Exit, UsageError
 from squidmesh.cli.output import talk
 from squidmesh.cli.values import instant_or_ago, positive, whole_number
 from squidmesh.cli.views import attempts_table, audit_table, graph_lines, header, run_json, runs_table
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from squidmesh.cli.output import Screen
     from squidmesh.client import SquidMesh
     from squidmesh.records import History, Run
+
+_ATTEMPTS: Final = 1000
+"""Attempts that a page of a run's history has, unless another number is asked for."""
 
 
 def add(commands: Commands) -> None:
@@ -44,8 +47,8 @@ def add(commands: Commands) -> None:
     showing.add_argument("run_id", metavar="RUN_ID", help="the run")
     showing.add_argument("--history", action="store_true", help="every attempt at every step, and what was done to it")
     showing.add_argument("--no-graph", action="store_true", help="without the drawing")
-    showing.add_argument("--after", metavar="SEQ", type=whole_number, default=0, help="with --history: continue here")
-    showing.add_argument("--limit", metavar="N", type=positive, default=1000, help="with --history: attempts (1000)")
+    showing.add_argument("--after", metavar="SEQ", type=whole_number, help="with --history: continue here")
+    showing.add_argument("--limit", metavar="N", type=positive, help=f"with --history: attempts ({_ATTEMPTS})")
 
 
 def list_runs(options: Namespace, screen: Screen) -> int:
@@ -75,8 +78,11 @@ def list_runs(options: Namespace, screen: Screen) -> int:
 
 def inspect(options: Namespace, screen: Screen) -> int:
     """Show a run."""
+    if not options.history and (options.after is not None or options.limit is not None):
+        raise UsageError("--after and --limit choose what --history shows; give them together with it")
+    after, limit = options.after or 0, options.limit or _ATTEMPTS
     with opened_mesh(options) as mesh:
-        run = mesh.inspect_run(options.run_id, include_history=True, after_seq=options.after, limit=options.limit)
+        run = mesh.inspect_run(options.run_id, include_history=True, after_seq=after, limit=limit)
         if options.json:
             _write_json(options, run, screen)
         else:

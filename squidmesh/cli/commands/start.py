@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from squidmesh.cli.app import opened_mesh
-from squidmesh.cli.exits import Exit
+from squidmesh.cli.exits import Exit, UsageError
 from squidmesh.cli.output import talk, took
 from squidmesh.cli.values import duration, instant, payload_of, texts_among
 from squidmesh.cli.views import error_line, run_json
@@ -64,8 +64,14 @@ def _add_waiting(parser: ArgumentParser) -> None:
     parser.add_argument("--timeout", metavar="DURATION", type=duration, help="with --wait: no longer than this")
 
 
+def _check_waiting(options: Namespace) -> None:
+    if options.timeout is not None and not options.wait:
+        raise UsageError("--timeout says how long --wait waits; give them together")
+
+
 def start(options: Namespace, screen: Screen) -> int:
     """Start a run."""
+    _check_waiting(options)
     payload = payload_of(options.payload, options.param)
     with opened_mesh(options, needs_app=True) as mesh:
         try:
@@ -73,7 +79,7 @@ def start(options: Namespace, screen: Screen) -> int:
                 options.workflow, payload, trigger=options.trigger, run_at=options.at, delay=options.delay
             )
         except InvalidPayload as error:
-            _hint(error, options.param)
+            _add_hint(error, options.param)
             raise
         talk(f"started a run of {run.workflow}, trigger {run.trigger}")
         return _follow(mesh, run, options, screen)
@@ -94,6 +100,7 @@ def cancel(options: Namespace, screen: Screen) -> int:
 
 def replay(options: Namespace, screen: Screen) -> int:
     """Replay a run."""
+    _check_waiting(options)
     with opened_mesh(options, needs_app=True) as mesh:
         run = mesh.replay_run(options.run_id, allow_irreversible=options.allow_irreversible)
         talk(f"started a run of {run.workflow} with the payload of {run.replayed_from}")
@@ -123,10 +130,10 @@ def _wait(mesh: SquidMesh, run: Run, timeout: float | None) -> Run:
     return ended
 
 
-def _hint(error: InvalidPayload, assignments: list[str]) -> None:
+def _add_hint(error: InvalidPayload, assignments: list[str]) -> None:
     """A number given as ``key=5`` is a text: say how to give a number."""
     texts = [key for key in texts_among(assignments) if key in error.invalid_fields]
     if texts:
-        talk(
+        error.add_note(
             f"hint: -p {texts[0]}=... gives a text; -p {texts[0]}:=... gives a number, true, null, a list or an object"
         )
