@@ -14,13 +14,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+# Each Python has environments of its own: nox would go on with those of another, and not say so.
+ENVIRONMENTS = ROOT / ".nox" / "{}.{}".format(*sys.version_info)
 
 
 def bootstrap(arguments: list[str]) -> None:
     """Become nox, after installing it the first time."""
     if sys.version_info < (3, 11):  # noqa: UP036 - whoever has an older one should read why it fails
         sys.exit(f"squidmesh needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}")
-    home = ROOT / ".nox" / "bootstrap-{}.{}".format(*sys.version_info)
+    home = ENVIRONMENTS / "bootstrap"
     python, complete = str(home / "bin" / "python"), home / "complete"
     make = [sys.executable, "-m", "venv", "--clear", str(home)], [python, "-m", "pip", "install", "--quiet", "nox"]
     if not complete.exists():
@@ -39,6 +41,7 @@ import nox  # noqa: E402 - only nox gets this far
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.reuse_venv = "yes"
+nox.options.envdir = str(ENVIRONMENTS.relative_to(ROOT))
 
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SQUIDMESH = ("-e", ".[binary,embedded]")

@@ -58,6 +58,6 @@ class WorkerSettings:
                     f"and a concurrency from 1 to {MOST_CONCURRENCY}"
                 )
         if not 0 < self.beat < self.lease:
-            raise ConfigurationError(f"beat={self.beat:g} must be above 0 and below lease={self.lease:g} seconds")
+            raise ConfigurationError(f"heartbeat={self.beat:g} must be above 0 and below lease={self.lease:g} seconds")
         if self.grace < 0:
             raise ConfigurationError(f"grace={self.grace:g} must not be negative")
