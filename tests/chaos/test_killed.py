@@ -138,7 +138,8 @@ def test_workers_killed_again_and_again_lose_nothing(lab: Lab, tmp_path: Path, b
     runs = mesh.start_runs(apps.fork, [None] * 20) + mesh.start_runs(apps.shaky, [None] * 20)
     victims = start_workers(lab, tmp_path, 3)
     for number, victim in enumerate(victims):
-        until(lambda n=number: len(traces(tmp_path, "bodies")) > 10 * (n + 1), what="some bodies")  # type: ignore[misc]
+        # Few: what one of them had claimed ahead is run one at a time after its death, and held up here.
+        until(lambda n=number: len(traces(tmp_path, "bodies")) > 4 * (n + 1), what="some bodies")  # type: ignore[misc]
         victim.kill()
         WorkerProcess(lab, tmp_path)
     (tmp_path / "hold-fork").unlink(missing_ok=True)

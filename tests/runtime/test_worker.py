@@ -309,14 +309,14 @@ def test_a_start_is_not_missed_while_the_worker_goes_to_sleep(lab: Lab) -> None:
     with Proxy(lab.dsn) as proxy:
         proxy.cut_when(before_the_commit)
         flaky = lab.mesh(*mesh.registry.workflows.values(), dsn=proxy.dsn, prepared_statements=False)
-        lab.worker(flaky, lease=600.0, beat=300.0)
+        worker = lab.worker(flaky, lease=600.0, beat=300.0)
         assert goes_to_sleep.wait(20)
         run = mesh.start_run("single")
         assert lab.rows("SELECT idle FROM squidmesh.workers") == [(False,)]
         started.set()
         assert mesh.wait_for_run(run.id, 20).status is RunStatus.COMPLETED
-        for worker in [flaky]:
-            worker.close()
+        worker.stop()  # while the database is still there
+        flaky.close()
 
 
 def test_a_busy_worker_says_so_and_an_idle_one_too(lab: Lab) -> None:
