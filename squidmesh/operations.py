@@ -24,6 +24,7 @@ from squidmesh.planner.plan import LockedRun
 from squidmesh.planner.planner import plan_cancel, plan_start, plan_watch
 from squidmesh.planner.progress import Progress
 from squidmesh.records import Run
+from squidmesh.registry import learn_graphs
 from squidmesh.retry import LONGEST_DELAY, seconds_of
 from squidmesh.states import AttemptStatus, RunStatus
 from squidmesh.store import runs as store
@@ -268,8 +269,7 @@ class Operations:
 
     def _graph(self, fingerprint: str) -> Flow[Graph]:
         """A graph by fingerprint, read from the database if this process has not met it."""
-        if self.registry.missing([fingerprint]):
-            self.registry.learn((yield from ask(store.read_definitions([fingerprint]))))
+        yield from learn_graphs(self.registry, [fingerprint])
         graph = self.registry.graph(fingerprint)
         if graph is None:
             raise ConfigurationError(f"graph {fingerprint} was stored by a newer squidmesh; upgrade this process")

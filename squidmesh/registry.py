@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 from squidmesh.definition import FORMAT, Definition, Step
 from squidmesh.errors import ConfigurationError, WorkflowNotFound
 from squidmesh.planner.graph import Graph
+from squidmesh.store.runs import read_definitions
+from squidmesh.store.statements import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from squidmesh.authoring.functions import StepFunction
     from squidmesh.records import Job, JSONObject
+    from squidmesh.store.statements import Flow
     from squidmesh.workflow import Workflow
 
 
@@ -87,6 +90,13 @@ class Registry:
         """The function of a step in live code, or None."""
         live = self.workflows.get(workflow)
         return live.functions.get(step) if live else None
+
+
+def learn_graphs(registry: Registry, fingerprints: Iterable[str]) -> Flow[None]:
+    """Read the graphs that this process has not met yet; asks nothing if there are none."""
+    missing = registry.missing(fingerprints)
+    if missing:
+        registry.learn((yield from ask(read_definitions(missing))))
 
 
 def strange_graph(workflow: str, jobs: Iterable[Job]) -> Graph:

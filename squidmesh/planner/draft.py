@@ -236,7 +236,7 @@ class Draft:
         )
         if may_snapshot and not status.terminal and self._snapshot_due():
             plan.snapshot_seq, plan.seq = plan.seq, plan.seq + 1
-        for job in (*plan.moved, *plan.added):
+        for job in plan.jobs:
             job.saw = job.saw if job.same_visit else plan.seq
         return plan
 

@@ -26,7 +26,7 @@ from squidmesh.errors import CommitUnknown
 from squidmesh.events import discarded, events_of, handed_out
 from squidmesh.planner.outcome import Abandoned, Completed, Output, Returned, Unknown
 from squidmesh.records import JobKind
-from squidmesh.store.runs import read_definitions
+from squidmesh.registry import learn_graphs
 from squidmesh.worker.desk import Desk
 from squidmesh.worker.isolation import save_isolated
 from squidmesh.worker.link import Link
@@ -288,7 +288,9 @@ class Engine:
             self._settle_results(run, held=run in turn.held)
         for plan, run in turn.decided:
             run.follow(plan)
-        self._learn(turn)
+        fingerprints = [material.fingerprint for material in turn.materials]
+        if self.registry.missing(fingerprints):
+            self._link.ask(learn_graphs(self.registry, fingerprints))
         tickets = turn.open_tickets()
         self.desk.forget_idle(ticket.run for ticket in turn.settled)
         self._tell(turn)
@@ -310,13 +312,6 @@ class Engine:
         run.results.clear()
         run.ask_again = run.patience = 0.0
         self._waiting.discard(run)
-
-    def _learn(self, turn: Turn) -> None:
-        """Read the graphs that this process has not met yet."""
-        missing = self.registry.missing(material.fingerprint for material in turn.materials)
-        if missing:
-            stored = self._link.ask(read_definitions(missing))
-            self.registry.learn(stored)
 
     def _hand_out(self, tickets: Sequence[Ticket]) -> None:
         if self.stopping:  # what was adopted

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from squidmesh.planner.outcome import Abandoned, Finding
+from squidmesh.registry import learn_graphs
 from squidmesh.store.jobs import list_claimed, notify_idle, pin_plans, read_jobs
-from squidmesh.store.runs import lock_runs, read_definitions
+from squidmesh.store.runs import lock_runs
 from squidmesh.store.saving import save_plans
-from squidmesh.store.statements import Batch, ask
+from squidmesh.store.statements import Batch
 from squidmesh.worker.deciding import Case, decide
 
 if TYPE_CHECKING:
@@ -64,13 +65,6 @@ def list_rescuable(worker: UUID) -> Flow[list[Job]]:
     return list(jobs)
 
 
-def learn_graphs(registry: Registry, fingerprints: Sequence[str]) -> Flow[None]:
-    """Read the graphs that this process has not met yet."""
-    missing = registry.missing(fingerprints)
-    if missing:
-        registry.learn((yield from ask(read_definitions(missing))))
-
-
 def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel: str) -> Flow[list[Plan]]:
     """Give a dead worker's jobs back: as abandoned, so that they are run again, more carefully, or a human is asked.
 
@@ -81,7 +75,8 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
         channel: Where workers listen.
     """
     run_ids = sorted({job.run_id for job in jobs})[:RESCUE_BATCH]
-    ours = [job for job in jobs if job.run_id in set(run_ids)]
+    chosen = set(run_ids)
+    ours = [job for job in jobs if job.run_id in chosen]
     _, runs, current = yield Batch(
         (pin_plans(), lock_runs(run_ids), read_jobs([(job.run_id, job.slot) for job in ours]))
     )
@@ -102,6 +97,6 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
             case.jobs[job.slot] = job
             case.findings.append(Finding(job.slot, worker.id, job.claim, Abandoned(error)))
     plans = yield from decide(registry, list(cases.values()))
-    queues = sorted({job.queue for plan in plans for job in (*plan.moved, *plan.added)})
+    queues = sorted({job.queue for plan in plans for job in plan.jobs})
     yield Batch((*save_plans(plans, channel), notify_idle(channel, queues)), last=True)
     return plans

@@ -104,11 +104,12 @@ class Turn:
     def _reconcile(self, listed: list[Job]) -> None:
         """Adopt what the database says is ours and memory does not have; let go of what it says is not."""
         ours = {(job.run_id, job.slot): job.claim for job in listed}
+        known: dict[tuple[UUID, int], int] = {}
         for ticket in self.desk.tickets():
+            known[ticket.key] = ticket.claim
             if ours.get(ticket.key) != ticket.claim:
                 ticket.cancellation.raised = True
                 self.settled.append(ticket)
-        known = {ticket.key: ticket.claim for ticket in self.desk.tickets()}
         self.claimed += [job for job in listed if known.get((job.run_id, job.slot)) != job.claim]
 
     def _decide(self, locked: list[LockedRun], jobs: list[Job]) -> Flow[None]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from squidmesh import Run
-    from tests.conftest import TestServer
 
 RUN_KEYS = {
     "id",
@@ -40,22 +39,6 @@ RUN_KEYS = {
     "finished_at",
 }
 """The run's JSON, as docs/cli.md has it."""
-
-
-@pytest.fixture(scope="module")
-def database(postgres: TestServer) -> Iterator[str]:
-    """A migrated database that this module has for itself."""
-    name = postgres.create_database()
-    dsn = postgres.dsn_for(name)
-    SquidMesh(dsn).migrate()
-    yield dsn
-    postgres.drop_database(name)
-
-
-@pytest.fixture(scope="module")
-def squidmesh(database: str) -> CommandLine:
-    """The command line on that database, with the app."""
-    return CommandLine(database)
 
 
 @pytest.fixture(scope="module")

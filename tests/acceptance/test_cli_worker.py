@@ -18,24 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import TestServer
-
-
-@pytest.fixture(scope="module")
-def database(postgres: TestServer) -> Iterator[str]:
-    """A migrated database that this module has for itself."""
-    name = postgres.create_database()
-    dsn = postgres.dsn_for(name)
-    SquidMesh(dsn).migrate()
-    yield dsn
-    postgres.drop_database(name)
-
-
-@pytest.fixture(scope="module")
-def squidmesh(database: str) -> CommandLine:
-    """The command line on that database, with the app."""
-    return CommandLine(database)
-
 
 @pytest.fixture(scope="module")
 def mesh(database: str) -> Iterator[SquidMesh]:
