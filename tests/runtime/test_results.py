@@ -125,8 +125,9 @@ def test_a_reborn_worker_starts_nothing_that_is_not_its_own(lab: Lab) -> None:
     gate.until_come(2)
     lab.rows("UPDATE squidmesh.workers SET dead = true")
     until(lambda: worker.id != old_id, what="the new id")
-    until(lambda: lab.value("SELECT count(*) FROM squidmesh.workers") == 1)
     until(lambda: lab.jobs()["ready"] == 2, what="both jobs, given back")
+    # Only then: the new name is known before it is in the table, and the old one leaves the table last.
+    until(lambda: lab.value("SELECT count(*) FROM squidmesh.workers") == 1, what="the end of the old name")
     # Its two slots are still occupied: what it cannot start it does not claim, least of all marked as started.
     beats = lab.value("SELECT beats FROM squidmesh.workers")
     until(lambda: lab.value("SELECT beats FROM squidmesh.workers") > beats + 2, what="two more looks")
