@@ -51,9 +51,10 @@ CREATE TABLE squidmesh.runs (
     workflow text NOT NULL,
     fingerprint text NOT NULL,         -- its graph, in definitions
     trigger text NOT NULL,             -- the workflow's trigger that started it
-    status text NOT NULL,              -- pending, running, retrying, paused, failing, cancelling; completed, failed,
-                                       -- cancelled. A claim does not touch this row: of a run shown as pending or
-                                       -- retrying here, a step may be executing (see jobs)
+    key text,                          -- what its start was named by, if it was: one run of a workflow has it
+    status text NOT NULL,              -- pending, running, retrying, paused, failing, cancelling, compensating;
+                                       -- completed, failed, cancelled. A claim does not touch this row: of a run
+                                       -- shown as pending or retrying here, a step may be executing (see jobs)
     attention text,                    -- null while all is well; else what needs a human, or that it failed
     state jsonb NOT NULL,              -- counts and sets of steps (bits) that deciding needs; stays small
     error jsonb,                       -- why it is failing or has failed
@@ -70,6 +71,8 @@ CREATE INDEX runs_by_workflow ON squidmesh.runs (workflow, created_at);
 CREATE INDEX runs_needing_attention ON squidmesh.runs (attention, created_at) WHERE attention IS NOT NULL;
 -- Which runs repeat a given one.
 CREATE INDEX runs_by_source ON squidmesh.runs (replayed_from) WHERE replayed_from IS NOT NULL;
+-- One run of a workflow for a key, whoever starts it, and however often.
+CREATE UNIQUE INDEX runs_by_key ON squidmesh.runs (workflow, key) WHERE key IS NOT NULL;
 
 -- jobs: the steps that are live. A row leaves when its step ends; the next step of a chain takes over the row.
 CREATE TABLE squidmesh.jobs (
@@ -93,10 +96,12 @@ CREATE TABLE squidmesh.jobs (
     started boolean NOT NULL DEFAULT false,  -- whether it was claimed to be started at once: a crash then counts
     cancelled boolean NOT NULL DEFAULT false,  -- its run is ending: the step that executes is asked to stop
     state text NOT NULL,                     -- ready; sleeping until run_at; claimed by worker; parked for reason
-    kind text NOT NULL,                      -- step, or wait
+    kind text NOT NULL,                      -- step; wait; gate: for a person; signal: for a message; compensation:
+                                             -- undoes a visit that completed; timer: the run's deadline, of no step
     step text NOT NULL,
     queue text NOT NULL,
-    reason text,                             -- parked: unknown_step, quarantined, interrupted; else why it was deferred
+    reason text,                             -- parked: unknown_step, quarantined, interrupted, pause, approval, signal;
+                                             -- else why it was deferred
     PRIMARY KEY (run_id, slot)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
@@ -107,8 +112,8 @@ CREATE INDEX jobs_ready ON squidmesh.jobs (queue, lane, priority, ready_at) WHER
 CREATE INDEX jobs_sleeping ON squidmesh.jobs (queue, run_at) WHERE state = 'sleeping';
 -- What a worker has: for settling doubts, for telling it what to stop, for rescuing what it left behind.
 CREATE INDEX jobs_claimed ON squidmesh.jobs (worker) WHERE state = 'claimed';
--- What waits for a worker that knows the step, or for a human.
-CREATE INDEX jobs_parked ON squidmesh.jobs (queue) WHERE state = 'parked';
+-- What waits for a worker that knows the step; not what waits for people, of which there may be very much.
+CREATE INDEX jobs_unknown ON squidmesh.jobs (queue) WHERE state = 'parked' AND reason = 'unknown_step';
 
 -- attempts: what ended, in order. Rows are inserted once and never changed.
 CREATE TABLE squidmesh.attempts (
@@ -120,14 +125,15 @@ CREATE TABLE squidmesh.attempts (
     visit integer NOT NULL,            -- as in jobs
     attempt integer NOT NULL,          -- as in jobs
     saw integer NOT NULL,              -- as in jobs
-    kind text NOT NULL,                -- step; snapshot: not an attempt, but all outputs so far in one, so that reading
-                                       -- them can begin there
+    kind text NOT NULL,                -- step; compensation: it undid that visit; copied: from the run that this one
+                                       -- repeats; snapshot: not an attempt, but all outputs so far in one, so that
+                                       -- reading them can begin there
     status text NOT NULL,              -- completed, failed, abandoned (its worker died), cancelled
     step text NOT NULL,
     outcome text,                      -- completed: the transition that it named
     takes text[],                      -- its parameters, where the code's were not those of the graph; else null
     error jsonb,                       -- why it did not complete
-    output jsonb,                      -- what it added to the run's context
+    output jsonb,                      -- what it added to the run's context (a compensation adds nothing)
     PRIMARY KEY (run_id, seq)          -- the only index: every reader asks for one run, from some seq on
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
 
@@ -142,6 +148,18 @@ CREATE TABLE squidmesh.audit_events (
     actor jsonb,                       -- who, if it was a person
     metadata jsonb NOT NULL,           -- what else is known
     PRIMARY KEY (run_id, seq)
+);
+
+-- signals: what was sent to a run from outside, whether the run has waited for it yet or not. Under the run's lock.
+CREATE TABLE squidmesh.signals (
+    run_id uuid NOT NULL,
+    sent_at timestamptz NOT NULL,
+    seq integer NOT NULL,              -- its place in the run's history, where the audit event says who sent it
+    consumed_by integer,               -- seq of the attempt that it ended; null: no step has waited for it yet
+    name text NOT NULL,
+    key text NOT NULL,                 -- the sender's name for this delivery: sent again, it is the same signal
+    payload jsonb NOT NULL,
+    PRIMARY KEY (run_id, name, key)
 );
 
 -- workers: who is at work. One row per process, updated by its heartbeat every few seconds: never one per job.

@@ -1,4 +1,4 @@
--- Version 1: runs, jobs, attempts, audit events, workers, definitions.
+-- Version 1: runs, jobs, attempts, audit events, signals, workers, definitions.
 -- squidmesh: serves 1
 -- The commented whole is in sql/schema.sql.
 
@@ -28,6 +28,7 @@ CREATE TABLE squidmesh.runs (
     workflow text NOT NULL,
     fingerprint text NOT NULL,
     trigger text NOT NULL,
+    key text,
     status text NOT NULL,
     attention text,
     state jsonb NOT NULL,
@@ -39,6 +40,7 @@ CREATE INDEX runs_by_time ON squidmesh.runs (created_at);
 CREATE INDEX runs_by_workflow ON squidmesh.runs (workflow, created_at);
 CREATE INDEX runs_needing_attention ON squidmesh.runs (attention, created_at) WHERE attention IS NOT NULL;
 CREATE INDEX runs_by_source ON squidmesh.runs (replayed_from) WHERE replayed_from IS NOT NULL;
+CREATE UNIQUE INDEX runs_by_key ON squidmesh.runs (workflow, key) WHERE key IS NOT NULL;
 
 CREATE TABLE squidmesh.jobs (
     run_id uuid NOT NULL,
@@ -69,7 +71,7 @@ CREATE TABLE squidmesh.jobs (
 CREATE INDEX jobs_ready ON squidmesh.jobs (queue, lane, priority, ready_at) WHERE state = 'ready';
 CREATE INDEX jobs_sleeping ON squidmesh.jobs (queue, run_at) WHERE state = 'sleeping';
 CREATE INDEX jobs_claimed ON squidmesh.jobs (worker) WHERE state = 'claimed';
-CREATE INDEX jobs_parked ON squidmesh.jobs (queue) WHERE state = 'parked';
+CREATE INDEX jobs_unknown ON squidmesh.jobs (queue) WHERE state = 'parked' AND reason = 'unknown_step';
 
 CREATE TABLE squidmesh.attempts (
     run_id uuid NOT NULL,
@@ -100,6 +102,17 @@ CREATE TABLE squidmesh.audit_events (
     actor jsonb,
     metadata jsonb NOT NULL,
     PRIMARY KEY (run_id, seq)
+);
+
+CREATE TABLE squidmesh.signals (
+    run_id uuid NOT NULL,
+    sent_at timestamptz NOT NULL,
+    seq integer NOT NULL,
+    consumed_by integer,
+    name text NOT NULL,
+    key text NOT NULL,
+    payload jsonb NOT NULL,
+    PRIMARY KEY (run_id, name, key)
 );
 
 CREATE TABLE squidmesh.workers (

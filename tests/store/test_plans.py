@@ -110,7 +110,7 @@ INDEXES = {
     "claim_jobs": {"jobs_ready", "jobs_pkey"},
     "read_claimed": {"runs_pkey", "attempts_pkey"},
     "wake_jobs": {"jobs_sleeping", "jobs_pkey"},
-    "adopt_jobs": {"jobs_parked", "jobs_pkey", "runs_pkey"},
+    "adopt_jobs": {"jobs_unknown", "jobs_pkey", "runs_pkey"},
     "list_claimed": {"jobs_claimed"},
     "list_flagged": {"jobs_claimed"},
     "save_runs": {"runs_pkey"},
