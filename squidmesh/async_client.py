@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from psycopg_pool import AsyncConnectionPool
 
+from squidmesh.async_control import AsyncControl
 from squidmesh.client import SquidMesh
 from squidmesh.errors import RunTimeout
-from squidmesh.mesh import Deadline, Mesh
+from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
 from squidmesh.store.database import AsyncDatabase, check_pooled_async
 from squidmesh.store.migrations import ensure_schema
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from squidmesh.operations import Start
-    from squidmesh.records import JSON, Run
+    from squidmesh.records import Run
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -42,7 +43,7 @@ class _OfLoop:
         self.database: AsyncDatabase | None = None
 
 
-class AsyncSquidMesh(Mesh):
+class AsyncSquidMesh(AsyncControl):
     """The twin of ``SquidMesh`` for async code: the same methods, awaited. Its documentation is there."""
 
     _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] | None = None
@@ -94,30 +95,6 @@ class AsyncSquidMesh(Mesh):
             workflow=workflow, status=status, trigger=trigger, since=since, until=until, before=before, limit=limit
         )
         return await self._ask(self._operations.list_runs(wanted))
-
-    async def cancel_run(
-        self,
-        run_id: UUID | str,
-        *,
-        actor: JSON = None,
-        comment: str | None = None,
-        connection: psycopg.AsyncConnection[Any] | None = None,
-    ) -> Run:
-        flow = self._operations.cancel(run_id_of(run_id), actor=actor, comment=comment)
-        run, plan = await self._ask(flow, connection)
-        if connection is None:
-            self._tell(plan)
-        return run
-
-    async def replay_run(
-        self,
-        run_id: UUID | str,
-        *,
-        allow_irreversible: bool = False,
-        connection: psycopg.AsyncConnection[Any] | None = None,
-    ) -> Run:
-        flow = self._operations.prepare_replay(run_id_of(run_id), allow_irreversible=allow_irreversible)
-        return (await self._start(await self._ask(flow, connection), connection))[0]
 
     async def wait_for_run(self, run_id: UUID | str, timeout: Seconds | None = None) -> Run:
         wanted, deadline = run_id_of(run_id), Deadline(timeout)

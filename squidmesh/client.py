@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from psycopg_pool import ConnectionPool
 
+from squidmesh.control import Control
 from squidmesh.errors import RunTimeout
-from squidmesh.mesh import Deadline, Mesh
+from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
 from squidmesh.store.database import Database, check_pooled
 from squidmesh.store.migrations import ensure_schema
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from squidmesh.operations import Start
-    from squidmesh.records import JSON, Run
+    from squidmesh.records import Run
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SquidMesh(Mesh):
+class SquidMesh(Control):
     """Durable workflows on a Postgres database; for sync code. ``AsyncSquidMesh`` is its twin for async code.
 
     Methods that change something take ``connection=``, a psycopg connection whose transaction they then take part in:
@@ -150,59 +151,6 @@ class SquidMesh(Mesh):
             workflow=workflow, status=status, trigger=trigger, since=since, until=until, before=before, limit=limit
         )
         return self._ask(self._operations.list_runs(wanted))
-
-    def cancel_run(
-        self,
-        run_id: UUID | str,
-        *,
-        actor: JSON = None,
-        comment: str | None = None,
-        connection: psycopg.Connection[Any] | None = None,
-    ) -> Run:
-        """Cancel a run. What waits or sleeps goes at once; what executes is told, and its result recorded.
-
-        Cancelling a cancelled run returns it.
-
-        Args:
-            run_id: Its id.
-            actor: Who cancels it, for the audit: a text or an object.
-            comment: Why, for the audit.
-            connection: A psycopg connection to take part in the transaction of.
-
-        Raises:
-            InvalidRunId: ``run_id`` is not the text of a UUID.
-            RunNotFound: There is no such run.
-            IllegalMove: It has completed or failed, or is failing.
-        """
-        flow = self._operations.cancel(run_id_of(run_id), actor=actor, comment=comment)
-        run, plan = self._ask(flow, connection)
-        if connection is None:
-            self._tell(plan)
-        return run
-
-    def replay_run(
-        self,
-        run_id: UUID | str,
-        *,
-        allow_irreversible: bool = False,
-        connection: psycopg.Connection[Any] | None = None,
-    ) -> Run:
-        """Start a new run with the payload of one that has ended, on today's graph; from the beginning.
-
-        Args:
-            run_id: The run to replay.
-            allow_irreversible: True to run irreversible steps again that have completed.
-            connection: A psycopg connection to take part in the transaction of.
-
-        Raises:
-            InvalidRunId: ``run_id`` is not the text of a UUID.
-            RunNotFound: There is no such run.
-            IllegalMove: It has not ended.
-            UnsafeReplay: It has completed irreversible steps.
-            WorkflowNotFound: Its workflow is not registered.
-        """
-        flow = self._operations.prepare_replay(run_id_of(run_id), allow_irreversible=allow_irreversible)
-        return self._start(self._ask(flow, connection), connection)[0]
 
     def wait_for_run(self, run_id: UUID | str, timeout: Seconds | None = None) -> Run:
         """Wait until a run has ended, and return it with its context.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from squidmesh.records import JSON
+    from squidmesh.records import JSON, JSONObject
 
 
 class Cancellation:
@@ -33,7 +33,10 @@ class Context:
         visit: How often the run has reached this step, from 1; above 1 only in loops.
         attempt: Number of this attempt, from 1. Attempts that a dead worker abandoned do not count.
         payload: What the run was started with.
-        state: The payload overlaid with what earlier steps returned, as this visit saw it first.
+        state: The payload overlaid with what earlier steps returned, as this visit saw it first; for a compensation as
+            it was once the visit that it undoes had completed.
+        failure: Why the run is failing, where that is known: what a compensation is told.
+        compensating: Whether this is a step's compensation.
     """
 
     run_id: UUID
@@ -44,6 +47,8 @@ class Context:
     attempt: int
     payload: Mapping[str, JSON]
     state: Mapping[str, JSON]
+    failure: JSONObject | None = None
+    compensating: bool = False
     cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
 
     @property
@@ -53,11 +58,13 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        """A text that is the same for every attempt at this visit, also after a crash, and new on a replay.
+        """A text that is the same for every attempt at this visit, also after a crash or a retry, and new on a replay.
+
+        The visit's compensation has one of its own.
 
         Hand it to the outside system that must not do the same thing twice.
         """
-        return f"{self.run_id}:{self.step}:{self.visit}"
+        return f"{self.run_id}:{self.step}:{self.visit}{':compensation' * self.compensating}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ class Outcome:
 
     OK: ClassVar[str] = "ok"
     ERROR: ClassVar[str] = "error"
+    REJECTED: ClassVar[str] = "rejected"
+    TIMEOUT: ClassVar[str] = "timeout"
 
     name: str
     output: object = None

@@ -13,18 +13,25 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from squidmesh.retry import NEVER, Retry
+from squidmesh.retry import NEVER, Exponential, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from squidmesh.records import JSONObject
 
-FORMAT: Final = 1
-"""Format of a stored graph. A worker parks what has a newer format than it knows."""
+FORMAT: Final = 2
+"""The newest format of a stored graph that this code knows. A worker parks what has a newer one.
+
+1 is steps with functions, waits of a duration, and logs. 2 has gates, signals, waits until an instant, and what becomes
+of a run that fails. A graph is stored in the oldest format that can say it, so that older workers share its runs.
+"""
 
 COMPLETE: Final = "__complete__"
 """The target of a transition that ends its path."""
+
+COMPENSATION_RETRY: Final = Retry(max_attempts=3, backoff=Exponential(min=1, max=60))
+"""How often a compensation is tried if nothing else is said."""
 
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_VISIT_LIMIT: Final = 1000
@@ -36,6 +43,9 @@ class StepKind(StrEnum):
     FUNCTION = "function"
     WAIT = "wait"
     LOG = "log"
+    PAUSE = "pause"
+    APPROVAL = "approval"
+    SIGNAL = "signal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +64,31 @@ class Options:
         retry: How often the step is tried.
         queue: The queue its jobs are filed under.
         priority: Smaller is sooner, within a queue.
+        compensate_retry: How often its compensation is tried.
     """
 
     retry: Retry = NEVER
     queue: str = DEFAULT_QUEUE
     priority: int = 0
+    compensate_retry: Retry = COMPENSATION_RETRY
 
     def to_json(self) -> JSONObject:
         """The options as stored with the graph."""
-        return {"retry": self.retry.to_json(), "queue": self.queue, "priority": self.priority}
+        said: JSONObject = {"retry": self.retry.to_json(), "queue": self.queue, "priority": self.priority}
+        if self.compensate_retry != COMPENSATION_RETRY:
+            said["compensate_retry"] = self.compensate_retry.to_json()
+        return said
 
     @staticmethod
     def from_json(stored: JSONObject) -> Options:
         """The options that ``to_json`` stored."""
-        return Options(retry=Retry.from_json(stored["retry"]), queue=stored["queue"], priority=stored["priority"])
+        undo = stored.get("compensate_retry")
+        return Options(
+            retry=Retry.from_json(stored["retry"]),
+            queue=stored["queue"],
+            priority=stored["priority"],
+            compensate_retry=Retry.from_json(undo) if undo else COMPENSATION_RETRY,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +104,11 @@ class Step:
         after: The steps that it joins; empty for a step that transitions lead to.
         start: Whether it is declared an entry step.
         irreversible: Whether nobody but a human may run it again once it was interrupted.
+        compensate: The name of the function that undoes what it did; None if nothing does.
+        compensatable: Whether what it did can be undone or repeated at all, by whatever means.
         visit_limit: How often one run may reach it.
-        settings: What its kind needs: ``seconds`` of a wait; ``message`` and ``level`` of a log.
+        settings: What its kind needs: ``seconds`` or ``until`` of a wait; ``message`` and ``level`` of a log;
+            ``deadline`` and ``approvers`` of an approval; ``signal`` and ``timeout`` of a wait for a signal.
         options: What live code may change.
     """
 
@@ -96,6 +120,8 @@ class Step:
     after: tuple[str, ...] = ()
     start: bool = False
     irreversible: bool = False
+    compensate: str | None = None
+    compensatable: bool = True
     visit_limit: int = DEFAULT_VISIT_LIMIT
     settings: Mapping[str, str | float] = field(default_factory=dict[str, "str | float"])
     options: Options = Options()
@@ -110,10 +136,24 @@ class Step:
             "after": sorted(self.after),
             "start": self.start,
             "irreversible": self.irreversible,
+            "compensate": self.compensate,
             "visit_limit": self.visit_limit,
             "settings": dict(self.settings),
         }
-        return {key: value for key, value in said.items() if value or key in ("kind", "visit_limit")}
+        kept = {key: value for key, value in said.items() if value or key in ("kind", "visit_limit")}
+        return kept if self.compensatable else {**kept, "compensatable": False}
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be done again by a replay that nobody has looked at."""
+        return self.compensatable and not self.irreversible
+
+    @property
+    def format(self) -> int:
+        """The oldest format that can say it."""
+        old = (StepKind.FUNCTION, StepKind.WAIT, StepKind.LOG)
+        plain = self.kind in old and self.compensate is None and self.compensatable and "until" not in self.settings
+        return 1 if plain else 2
 
     @staticmethod
     def from_json(name: str, graph: JSONObject, options: JSONObject) -> Step:
@@ -177,12 +217,15 @@ class Definition:
         steps: In the order of their declaration.
         transitions: The edges.
         triggers: In the order of their declaration; the first is the default one.
+        deadline: Seconds after which a run fails that has not ended; None if there is no limit. Like the triggers it is
+            a matter of starts, not of the graph.
     """
 
     workflow: str
     steps: tuple[Step, ...]
     transitions: tuple[Transition, ...]
     triggers: tuple[Trigger, ...] = ()
+    deadline: float | None = None
 
     @cached_property
     def by_name(self) -> Mapping[str, Step]:
@@ -200,7 +243,7 @@ class Definition:
     def graph_json(self) -> JSONObject:
         """The graph in canonical order: what the fingerprint covers and the database keeps."""
         return {
-            "format": FORMAT,
+            "format": max((step.format for step in self.steps), default=1),
             "workflow": self.workflow,
             "steps": {step.name: step.graph_json() for step in sorted(self.steps, key=lambda s: s.name)},
             "transitions": [
@@ -235,7 +278,7 @@ class Definition:
     def with_options_of(self, live: Definition) -> Definition:
         """This graph with the options of ``live``, for the steps that it still has."""
         steps = (replace(s, options=live.by_name[s.name].options) if s.name in live.by_name else s for s in self.steps)
-        return replace(self, steps=tuple(steps))
+        return replace(self, steps=tuple(steps), deadline=live.deadline)
 
 
 def _edge_order(edge: Transition) -> tuple[str, str]:

@@ -11,9 +11,14 @@
     ├── NotFound (LookupError)
     │   ├── RunNotFound
     │   ├── WorkflowNotFound
-    │   └── TriggerNotFound
+    │   ├── TriggerNotFound
+    │   └── SignalNotFound
     ├── IllegalMove                        the run's status does not allow what was asked
+    ├── NotWaiting                         nothing of the run waits for what was decided
+    ├── AlreadyVoted                       this actor has approved already; another one is needed
+    ├── NotRetryable                       a failed run cannot go on from where it failed
     ├── UnsafeReplay                       a replay would repeat what cannot be undone
+    ├── InconsistentRun                    a run's rows contradict each other
     ├── ConfigurationError                 the app, the database address or a queue is set up wrongly
     ├── SchemaError                        the database's schema is missing or not served by this code
     ├── ConnectionUnusable                 a ``connection=`` that cannot take part
@@ -215,6 +220,24 @@ class TriggerNotFound(NotFound):
         return {"workflow": self.workflow, "trigger": self.name, "known": list(self.known)}
 
 
+class SignalNotFound(NotFound):
+    """No step of the run's graph waits for a signal of this name."""
+
+    code = "signal_not_found"
+
+    def __init__(self, run_id: UUID, name: str, known: Sequence[str]) -> None:
+        self.run_id = run_id
+        self.name = name
+        self.known = tuple(known)
+        have = ", ".join(self.known) or "no signal at all"
+        super().__init__(f"no step of run {run_id} waits for a signal {name!r}; its workflow waits for: {have}")
+
+    @property
+    def details(self) -> JSONObject:
+        """The run, the name asked for and the names known."""
+        return {"run_id": str(self.run_id), "signal": self.name, "known": list(self.known)}
+
+
 class IllegalMove(SquidMeshError):
     """The run's status does not allow what was asked. Nothing was changed.
 
@@ -245,12 +268,89 @@ class IllegalMove(SquidMeshError):
         }
 
 
+class NotWaiting(SquidMeshError):
+    """Nothing of the run waits for what was asked: it was decided already, or is not reached yet. Nothing was changed.
+
+    Args:
+        run_id: The run.
+        wanted: What was asked, as a verb ("approve", "unblock").
+        step: The step that was named, if one was.
+        waiting: The steps that do wait for it.
+        status: The run's status.
+    """
+
+    code = "not_waiting"
+
+    def __init__(self, run_id: UUID, wanted: str, step: str | None, waiting: Sequence[str], status: str) -> None:
+        self.run_id = run_id
+        self.wanted = wanted
+        self.step = step
+        self.waiting = tuple(waiting)
+        self.status = status
+        what = f"step {step!r} does not wait for that" if step else "no step waits for that"
+        have = f"; what does: {', '.join(waiting)}" if waiting else ""
+        super().__init__(f"cannot {wanted} run {run_id}, which is {status}: {what} now{have}")
+
+    @property
+    def details(self) -> JSONObject:
+        """The run, its status, what was asked of which step, and the steps that wait for it."""
+        return {
+            "run_id": str(self.run_id),
+            "status": self.status,
+            "wanted": self.wanted,
+            "step": self.step,
+            "waiting": list(self.waiting),
+        }
+
+
+class AlreadyVoted(SquidMeshError):
+    """This actor has approved this step already; it takes another one. Nothing was changed."""
+
+    code = "already_voted"
+
+    def __init__(self, run_id: UUID, step: str, votes: int, needed: int) -> None:
+        self.run_id = run_id
+        self.step = step
+        self.votes = votes
+        self.needed = needed
+        super().__init__(
+            f"this actor has approved step {step!r} of run {run_id} already; {votes} of {needed} approvals are there, "
+            "and each must come from somebody else"
+        )
+
+    @property
+    def details(self) -> JSONObject:
+        """The run, the step, and how many approvals there are and are needed."""
+        return {"run_id": str(self.run_id), "step": self.step, "votes": self.votes, "needed": self.needed}
+
+
+class NotRetryable(SquidMeshError):
+    """A failed run cannot go on from where it failed. Nothing was changed.
+
+    Args:
+        run_id: The run.
+        reason: Why, and what to do instead.
+    """
+
+    code = "not_retryable"
+
+    def __init__(self, run_id: UUID, reason: str) -> None:
+        self.run_id = run_id
+        self.reason = reason
+        super().__init__(f"run {run_id} cannot be retried: {reason}")
+
+    @property
+    def details(self) -> JSONObject:
+        """The run."""
+        return {"run_id": str(self.run_id)}
+
+
 class UnsafeReplay(SquidMeshError):
-    """A replay would run irreversible steps again that have completed. Nothing was stored.
+    """A replay would run steps again that have completed and cannot be undone. Nothing was stored.
 
     Args:
         run_id: The run that was to be replayed.
-        steps: The irreversible steps that completed in it.
+        steps: The irreversible and not compensatable steps that completed in it and would run again.
     """
 
     code = "unsafe_replay"
@@ -259,14 +359,29 @@ class UnsafeReplay(SquidMeshError):
         self.run_id = run_id
         self.steps = tuple(steps)
         super().__init__(
-            f"run {run_id} has completed irreversible steps ({', '.join(steps)}), which a replay would run again; "
-            "pass allow_irreversible=True if that is meant"
+            f"run {run_id} has completed steps that cannot be undone ({', '.join(steps)}), which a replay would run "
+            "again; pass allow_irreversible=True if that is meant"
         )
 
     @property
     def details(self) -> JSONObject:
         """The run, the steps, and the option that overrides."""
         return {"run_id": str(self.run_id), "steps": list(self.steps), "required_override": "allow_irreversible"}
+
+
+class InconsistentRun(SquidMeshError):
+    """A run's jobs are not those that its state counts: rows were changed by hand. Nothing was changed."""
+
+    code = "inconsistent_run"
+
+    def __init__(self, run_id: UUID) -> None:
+        self.run_id = run_id
+        super().__init__(f"the jobs of run {run_id} are not those that its state counts; was one removed by hand?")
+
+    @property
+    def details(self) -> JSONObject:
+        """The run."""
+        return {"run_id": str(self.run_id)}
 
 
 class ConfigurationError(SquidMeshError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from squidmesh.records import JobKind
 from squidmesh.states import AttemptStatus, JobState, RunStatus
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ STEP_FAILED: Final = "step.failed"
 STEP_RETRY_SCHEDULED: Final = "step.retry_scheduled"
 STEP_ABANDONED: Final = "step.abandoned"
 STEP_DISCARDED: Final = "step.discarded"
+GATE_OPENED: Final = "gate.opened"
+GATE_DECIDED: Final = "gate.decided"
+SIGNAL_RECEIVED: Final = "signal.received"
+COMPENSATION_STARTED: Final = "compensation.started"
+COMPENSATION_COMPLETED: Final = "compensation.completed"
+COMPENSATION_FAILED: Final = "compensation.failed"
 WORKER_STARTED: Final = "worker.started"
 WORKER_STOPPED: Final = "worker.stopped"
 WORKER_FAILED: Final = "worker.failed"
@@ -50,6 +57,12 @@ EVENT_NAMES: Final = (
     STEP_RETRY_SCHEDULED,
     STEP_ABANDONED,
     STEP_DISCARDED,
+    GATE_OPENED,
+    GATE_DECIDED,
+    SIGNAL_RECEIVED,
+    COMPENSATION_STARTED,
+    COMPENSATION_COMPLETED,
+    COMPENSATION_FAILED,
     WORKER_STARTED,
     WORKER_STOPPED,
     WORKER_FAILED,
@@ -176,10 +189,15 @@ def events_of(plan: Plan) -> Iterator[Event]:
     run = plan.run
     about: JSONObject = {"workflow": run.workflow, "trigger": run.trigger, "status": str(plan.status)}
     for attempt in plan.attempts:
-        if attempt.kind == "step":
+        if attempt.kind in ("step", "compensation"):
             yield from _events_of_attempt(run.id, about, attempt)
     for audit in plan.audits:
-        if audit.type == "skipped":
+        name = _AUDITED.get(audit.type)
+        if name is not None:
+            said = {**audit.metadata, "decision": audit.type} if name is GATE_DECIDED else audit.metadata
+            who = {} if audit.actor is None else {"actor": audit.actor}
+            yield Event(name, run.id, {**about, "step": audit.step, **who, **said})
+        elif audit.type == "skipped":
             yield Event(STEP_SKIPPED, run.id, {**about, "step": audit.step, "reason": "dependency_not_completed"})
     for late in plan.discarded:
         yield Event(STEP_DISCARDED, run.id, {**about, "slot": late.slot, "claim": late.claim})
@@ -195,12 +213,25 @@ def events_of(plan: Plan) -> Iterator[Event]:
             yield Event(RUN_DISPATCHED, run.id, where, {"delay": job.delay})
 
 
+_AUDITED: Final = {
+    "paused": GATE_OPENED,
+    "signalled": SIGNAL_RECEIVED,
+    **dict.fromkeys(("voted", "approved", "rejected", "resumed", "resolved"), GATE_DECIDED),
+}
+"""The audit events that are told as they are."""
+
+
 def _events_of_attempt(run_id: UUID, about: JSONObject, attempt: NewAttempt) -> Iterator[Event]:
     where: JSONObject = {**about, "step": attempt.step, "visit": attempt.visit, "attempt": attempt.attempt}
     measured: dict[str, float] = {}
     if attempt.started_ago is not None:
         measured["duration"] = attempt.started_ago - attempt.finished_ago
+    undoing = attempt.kind == "compensation"
     match attempt.status:
+        case AttemptStatus.COMPLETED if undoing:
+            yield Event(COMPENSATION_COMPLETED, run_id, where, measured)
+        case AttemptStatus.FAILED if undoing:
+            yield Event(COMPENSATION_FAILED, run_id, {**where, "error": attempt.error}, measured)
         case AttemptStatus.COMPLETED:
             yield Event(STEP_COMPLETED, run_id, {**where, "outcome": attempt.outcome}, measured)
         case AttemptStatus.FAILED:
@@ -215,13 +246,16 @@ def handed_out(tickets: Iterable[Ticket]) -> Iterator[Event]:
     """What a committed hand-out means, as events: steps are started, and with the first one the run is running."""
     for ticket in tickets:
         run = ticket.run
-        about: JSONObject = {"workflow": run.workflow, "trigger": run.trigger, "status": str(RunStatus.RUNNING)}
+        ending = RunStatus(run.status).ending
+        status = str(run.status) if ending else str(RunStatus.RUNNING)
+        about: JSONObject = {"workflow": run.workflow, "trigger": run.trigger, "status": status}
         if run.status in (RunStatus.PENDING, RunStatus.RETRYING):
             moved = {"from_status": run.status, "to_status": str(RunStatus.RUNNING)}
             yield Event(RUN_TRANSITION, run.run_id, {**about, **moved})
             run.status = str(RunStatus.RUNNING)
         where = {"step": ticket.step_name, "visit": ticket.visit, "attempt": ticket.attempt}
-        yield Event(STEP_STARTED, run.run_id, {**about, **where})
+        undoing = ticket.kind == JobKind.COMPENSATION
+        yield Event(COMPENSATION_STARTED if undoing else STEP_STARTED, run.run_id, {**about, **where})
 
 
 def discarded(tickets: Iterable[Ticket]) -> Iterator[Event]:

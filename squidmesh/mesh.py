@@ -26,6 +26,8 @@ from squidmesh.events import EventBus, events_of, started
 from squidmesh.operations import Operations
 from squidmesh.registry import Registry
 from squidmesh.retry import measured
+from squidmesh.states import JobState
+from squidmesh.steering import Steering
 from squidmesh.store.migrations import migrate
 from squidmesh.store.statements import DEFAULT_SCHEMA, check_schema_name
 from squidmesh.waiting import Waiters
@@ -138,6 +140,7 @@ class Mesh:
         )
         self._max_connections = max_connections
         self._operations = Operations(self.registry, self.schema, new_id, lambda: datetime.now(UTC))
+        self._steering = Steering(self._operations, lambda: datetime.now(UTC))
         self._lock = threading.Lock()
         self._registered: set[str] = set()
         self._waiters = self._new_waiters()
@@ -214,7 +217,7 @@ class Mesh:
 
     def _tell_started(self, start: Start, runs: Sequence[Run]) -> None:
         if self.events.active:
-            steps = [job.step for job in start.runs.plan.jobs]
+            steps = [job.step for job in start.runs.plan.jobs if job.step and job.state is not JobState.PARKED]
             for run in runs:
                 self.events.emit(started(run.id, run.workflow, run.trigger, steps, run.replayed_from))
 

@@ -12,25 +12,23 @@ from uuid import UUID
 
 from squidmesh.errors import (
     ConfigurationError,
-    IllegalMove,
     InvalidOption,
     InvalidPayload,
     InvalidRunId,
     RunNotFound,
-    UnsafeReplay,
 )
 from squidmesh.planner.history import context_of, history_of
 from squidmesh.planner.plan import LockedRun
-from squidmesh.planner.planner import plan_cancel, plan_start, plan_watch
+from squidmesh.planner.planner import plan_start, plan_watch
 from squidmesh.planner.progress import Progress
 from squidmesh.records import Run
 from squidmesh.registry import learn_graphs
 from squidmesh.retry import LONGEST_DELAY, seconds_of
-from squidmesh.states import AttemptStatus, RunStatus
+from squidmesh.states import JobState, RunStatus
 from squidmesh.store import runs as store
 from squidmesh.store.codec import Unencodable, encode
-from squidmesh.store.jobs import lock_jobs
-from squidmesh.store.saving import save_plans
+from squidmesh.store.jobs import notify, notify_idle
+from squidmesh.store.saving import insert_attempts, insert_audits, save_plans
 from squidmesh.store.statements import Batch, ask
 
 if TYPE_CHECKING:
@@ -38,11 +36,11 @@ if TYPE_CHECKING:
 
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.plan import Plan, StartPlan
-    from squidmesh.records import JSON, JSONObject
+    from squidmesh.records import JSONObject
     from squidmesh.registry import Registry
     from squidmesh.retry import Seconds
     from squidmesh.store.runs import NewRuns, RunFilter
-    from squidmesh.store.statements import Flow
+    from squidmesh.store.statements import Flow, Statement
     from squidmesh.workflow import Workflow
 
 FIRST_SEQ: Final = 1
@@ -84,7 +82,7 @@ class Operations:
     ) -> None:
         self.registry = registry
         self.channel = channel
-        self._new_id = new_id
+        self.new_id = new_id
         self._now = now
 
     # -- start ---------------------------------------------------------------------------------------------------
@@ -113,32 +111,20 @@ class Operations:
         resolved = [contract.resolve(payload, now, workflow=found.name) for payload in payloads]
         texts = [_payload_text(found.name, payload) for payload in resolved]
         runs = store.NewRuns(
-            ids=[self._new_id() for _ in texts],
+            ids=[self.new_id() for _ in texts],
             payloads=texts,
             workflow=found.name,
             fingerprint=definition.fingerprint,
             trigger=name,
-            plan=self._start_plan(found),
-            seq=FIRST_SEQ,
+            plan=self.start_plan(found),
             run_at=_checked_instant("run_at", run_at),
             delay=_checked_delay(delay, run_at),
         )
         return Start(graph=self.registry.live_graph(found), runs=runs, payloads=resolved)
 
-    def _start_plan(self, workflow: Workflow) -> StartPlan:
-        definition = workflow.check()
-        blank = LockedRun(
-            id=UUID(int=0),
-            workflow=workflow.name,
-            trigger="",
-            fingerprint=definition.fingerprint,
-            status=RunStatus.PENDING,
-            attention=None,
-            seq=FIRST_SEQ,
-            progress=Progress(),
-            error=None,
-        )
-        return plan_start(self.registry.live_graph(workflow), blank)
+    def start_plan(self, workflow: Workflow) -> StartPlan:
+        """What a run of a workflow begins with."""
+        return plan_start(self.registry.live_graph(workflow), blank_run(workflow))
 
     def start(self, start: Start, *, always_notify: bool) -> Flow[list[Run]]:
         """Store prepared runs; the result is the runs."""
@@ -149,9 +135,9 @@ class Operations:
                 ids=ids[first : first + START_BATCH],
                 payloads=start.runs.payloads[first : first + START_BATCH],
             )
-            statement = store.start_runs(part, self.channel, always_notify=always_notify)
-            created = yield from ask(statement, last=first + START_BATCH >= len(ids))
-        steps = tuple(sorted(job.step for job in start.runs.plan.jobs))
+            begun = store.start_runs(part, self.channel, always_notify=always_notify)
+            created, *_ = yield Batch((begun, *_taken_over(part)), last=first + START_BATCH >= len(ids))
+        steps = tuple(sorted(job.step for job in start.runs.plan.jobs if job.step))
         return [
             _new_run(start, run_id, payload, steps, created)
             for run_id, payload in zip(ids, start.payloads, strict=True)
@@ -178,7 +164,7 @@ class Operations:
         run: Run = replace(found, context=context_of(outputs))
         if not history:
             return run
-        graph = yield from self._graph(run.fingerprint)
+        graph = yield from self.graph(run.fingerprint)
         attempts, states = yield Batch(
             (store.read_history(run_id, after_seq, limit + 1), store.read_step_states(run_id))
         )
@@ -203,77 +189,78 @@ class Operations:
 
     # -- change --------------------------------------------------------------------------------------------------
 
-    def cancel(self, run_id: UUID, *, actor: JSON, comment: str | None) -> Flow[tuple[Run, Plan | None]]:
-        """Cancel a run."""
-        _check_actor(actor, comment)
-        run, graph = yield from self._lock(run_id)
-        jobs = yield from ask(lock_jobs([run_id]))
-        plan = plan_cancel(graph, run, {job.slot: job for job in jobs}, actor=actor, comment=comment)
-        return (yield from self._save_and_read(run_id, plan))
-
     def watch(self, run_id: UUID) -> Flow[tuple[Run, bool]]:
         """Read a run, and ask for a notification of its end; whether that could be done, or somebody holds the run."""
         plan = None
         locked = yield from ask(store.lock_runs([run_id]))
         for run in locked:
-            graph = yield from self._graph(run.fingerprint)
+            graph = yield from self.graph(run.fingerprint)
             plan = plan_watch(graph, run)
-        shown, _ = yield from self._save_and_read(run_id, plan)
+        shown, _ = yield from self.save_and_read(run_id, plan)
         return shown, bool(locked)
 
-    def prepare_replay(self, run_id: UUID, *, allow_irreversible: bool) -> Flow[Start]:
-        """Check a request to replay a run: on today's graph, with the payload it was started with.
-
-        Raises:
-            RunNotFound: There is no such run.
-            IllegalMove: It has not ended.
-            UnsafeReplay: It has completed irreversible steps.
-            WorkflowNotFound: Its workflow is not registered here.
-        """
-        run, states = yield Batch((store.read_run(run_id), store.read_step_states(run_id)))
-        if run is None:
-            raise RunNotFound(run_id)
-        if not run.status.terminal:
-            raise IllegalMove(run_id, run.status, "replay", TERMINAL)
-        source = yield from self._graph(run.fingerprint)
-        done = [state.step for state in states if state.ended is AttemptStatus.COMPLETED]
-        unsafe = [step for step in done if source.steps[step].irreversible]
-        if unsafe and allow_irreversible is not True:
-            raise UnsafeReplay(run_id, unsafe)
-        workflow = self.registry.workflow(run.workflow)
-        new = store.NewRuns(
-            ids=[self._new_id()],
-            payloads=[encode(run.payload, what="payload").text],
-            workflow=workflow.name,
-            fingerprint=workflow.check().fingerprint,
-            trigger=run.trigger,
-            plan=self._start_plan(workflow),
-            seq=FIRST_SEQ,
-            replayed_from=run_id,
-        )
-        return Start(graph=self.registry.live_graph(workflow), runs=new, payloads=[run.payload])
-
-    def _save_and_read(self, run_id: UUID, plan: Plan | None) -> Flow[tuple[Run, Plan | None]]:
+    def save_and_read(self, run_id: UUID, plan: Plan | None) -> Flow[tuple[Run, Plan | None]]:
+        """Save a plan, if there is one, and read the run."""
         statements = save_plans([plan], self.channel) if plan is not None else []
+        if plan is not None and (queues := _to_be_told(plan)):
+            statements.append(notify_idle(self.channel, queues))
         *_, run = yield Batch((*statements, store.read_run(run_id)), last=True)
         if run is None:
             raise RunNotFound(run_id)
         return run, plan
 
-    def _lock(self, run_id: UUID) -> Flow[tuple[LockedRun, Graph]]:
+    def announce(self, plan: Plan) -> Flow[None]:
+        """Tell workers of new jobs whether they sleep or not: who sleeps when a host commits, nobody knows before."""
+        yield from ask(notify(self.channel, [f"queue:{queue}" for queue in _to_be_told(plan)]))
+
+    def lock(self, run_id: UUID) -> Flow[tuple[LockedRun, Graph]]:
+        """Lock a run.
+
+        Raises:
+            RunNotFound: There is no such run.
+            ConfigurationError: Its graph was stored by a newer squidmesh.
+        """
         run = yield from ask(store.lock_run(run_id))
         if run is None:
             raise RunNotFound(run_id)
-        graph = yield from self._graph(run.fingerprint)
+        graph = yield from self.graph(run.fingerprint)
         return run, graph
 
-    def _graph(self, fingerprint: str) -> Flow[Graph]:
+    def graph(self, fingerprint: str) -> Flow[Graph]:
         """A graph by fingerprint, read from the database if this process has not met it."""
         yield from learn_graphs(self.registry, [fingerprint])
         graph = self.registry.graph(fingerprint)
         if graph is None:
             raise ConfigurationError(f"graph {fingerprint} was stored by a newer squidmesh; upgrade this process")
         return graph
+
+
+def _to_be_told(plan: Plan) -> list[str]:
+    """The queues in which something is to be done now, or sooner than workers know."""
+    return sorted({job.queue for job in plan.jobs if job.state in (JobState.READY, JobState.SLEEPING)})
+
+
+def blank_run(workflow: Workflow) -> LockedRun:
+    """A run before its start."""
+    return LockedRun(
+        id=UUID(int=0),
+        workflow=workflow.name,
+        trigger="",
+        fingerprint=workflow.check().fingerprint,
+        status=RunStatus.PENDING,
+        attention=None,
+        seq=FIRST_SEQ,
+        progress=Progress(),
+        error=None,
+    )
+
+
+def _taken_over(new: NewRuns) -> list[Statement[None]]:
+    """The statements for what runs have in their history from the start."""
+    attempts = [(run_id, attempt) for run_id in new.ids for attempt in new.plan.attempts]
+    audits = [(run_id, audit) for run_id in new.ids for audit in new.plan.audits]
+    found = [insert_attempts(attempts) if attempts else None, insert_audits(audits) if audits else None]
+    return [statement for statement in found if statement is not None]
 
 
 def run_id_of(value: UUID | str) -> UUID:
@@ -344,10 +331,10 @@ def _new_run(start: Start, run_id: UUID, payload: JSONObject, steps: tuple[str, 
         id=run_id,
         workflow=start.runs.workflow,
         trigger=start.runs.trigger,
-        status=RunStatus.PENDING,
-        attention=None,
+        status=start.runs.plan.status,
+        attention=start.runs.plan.attention,
         payload=payload,
-        context={},
+        context=context_of((a.seq, a.output.value) for a in start.runs.plan.attempts if a.output is not None),
         current_steps=steps,
         error=None,
         fingerprint=start.runs.fingerprint,
@@ -383,15 +370,3 @@ def _checked_delay(delay: object, run_at: datetime | None) -> float:
             "delay", f"must be from 0 to {LONGEST_DELAY:g} seconds, not {seconds:g}; for later: run_at="
         )
     return seconds
-
-
-def _check_actor(actor: JSON, comment: object) -> None:
-    if actor is not None and not (isinstance(actor, str | dict) and actor):
-        raise InvalidOption("actor", "must be a text or an object that says who does it, and not empty")
-    if comment is not None and not (isinstance(comment, str) and comment.strip()):
-        raise InvalidOption("comment", "must be a text that is not empty, or left out")
-    try:
-        encode(actor, what="actor")  # pyright: ignore[reportUnknownArgumentType] - JSON is Any
-        encode(comment, what="comment")
-    except Unencodable as error:
-        raise InvalidOption(error.path.partition(".")[0], error.problem) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,6 +29,21 @@ class JobKind(StrEnum):
     """Run a step's function, or write a log step's message."""
     WAIT = "wait"
     """Nothing but time."""
+    GATE = "gate"
+    """Wait for a person: a pause, or an approval, with or without a deadline."""
+    SIGNAL = "signal"
+    """Wait for a signal, with or without a time-out."""
+    COMPENSATION = "compensation"
+    """Undo what a completed visit did: run the step's compensation."""
+    TIMER = "timer"
+    """The run's deadline; it belongs to no step."""
+
+
+BODILESS: Final = frozenset({JobKind.WAIT, JobKind.GATE, JobKind.SIGNAL, JobKind.TIMER})
+"""What executes nothing: a worker that claims one only says that its time has come."""
+
+DEADLINE_SLOT: Final = -1
+"""The slot of a run's deadline."""
 
 
 class Lane(IntEnum):
@@ -103,6 +118,7 @@ class Attempt:
         takes: The parameters that it took, where live code differed from the run's graph.
         started_at: When the body started; None if it never did.
         finished_at: When it ended.
+        kind: What it was: "step"; "compensation", which undid the visit; "copied" from the run that this one replays.
     """
 
     seq: int
@@ -118,6 +134,7 @@ class Attempt:
     takes: tuple[str, ...] | None
     started_at: datetime | None
     finished_at: datetime
+    kind: str = "step"
 
     @property
     def seconds(self) -> float | None:
@@ -137,6 +154,7 @@ class StepRun:
         output: What it added to the context.
         error: The latest attempt's error, unless it completed.
         attempts: The ended attempts, in order.
+        kind: "step"; "compensation", which undoes that visit; "copied" from the run that this one replays.
     """
 
     step: str
@@ -146,6 +164,7 @@ class StepRun:
     output: JSONObject | None
     error: JSONObject | None
     attempts: tuple[Attempt, ...]
+    kind: str = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +175,7 @@ class StepState:
         step: Its name.
         ended_visit: Number of the visit that the latest attempt belongs to.
         ended: How that attempt ended.
+        ended_kind: What that attempt was: "step", "compensation" or "copied".
         skipped: Whether the latest that happened to it is that it was skipped.
         visit: Number of the visit that is live.
         attempt: Number of the live visit's current or next attempt.
@@ -163,11 +183,13 @@ class StepState:
         state: Where the job stands.
         due_at: When it becomes due, if it sleeps.
         reason: Why it is parked or deferred.
+        kind: What the job is for.
     """
 
     step: str
     ended_visit: int | None
     ended: AttemptStatus | None
+    ended_kind: str | None
     skipped: bool
     visit: int | None
     attempt: int | None
@@ -175,6 +197,7 @@ class StepState:
     state: JobState | None
     due_at: datetime | None
     reason: str | None
+    kind: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +206,7 @@ class DeclaredStep:
 
     Args:
         step: Its name.
-        kind: What it is: function, wait, log.
+        kind: What it is: function, wait, log, pause, approval, signal.
         status: Where it stands; ``waiting`` if it was not reached.
         after: The steps it joins.
         visits: How often it was reached.
@@ -206,7 +229,9 @@ class AuditEvent:
 
     Args:
         seq: Its place in the run's history.
-        type: What was done: ``cancelled``, ``paused``, ``routed`` or ``skipped``.
+        type: What was done: ``paused``, ``resumed``, ``voted``, ``approved``, ``rejected``, ``signalled``,
+            ``resolved``, ``routed``, ``skipped``, ``cancelled``, ``retried``, ``replayed``,
+            ``compensating``, ``compensated``.
         step: The step it concerns.
         actor: Who did it, if a person did.
         comment: What they said.

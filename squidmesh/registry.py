@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from squidmesh.definition import FORMAT, Definition, Step
 from squidmesh.errors import ConfigurationError, WorkflowNotFound
 from squidmesh.planner.graph import Graph
+from squidmesh.planner.scheduling import KINDS
+from squidmesh.records import JobKind
 from squidmesh.store.runs import read_definitions
 from squidmesh.store.statements import ask
 
@@ -47,10 +49,15 @@ class Registry:
 
     @property
     def knows(self) -> tuple[str, ...]:
-        """``workflow/step`` of each step that live code can run."""
-        return tuple(
-            f"{name}/{step.name}" for name, workflow in self.workflows.items() for step in workflow.check().steps
-        )
+        """What live code can run: ``workflow/kind/step`` of each step, and ``workflow/timer/``."""
+        found: list[str] = []
+        for name, workflow in self.workflows.items():
+            found.append(f"{name}/{JobKind.TIMER}/")
+            for step in workflow.check().steps:
+                found.append(f"{name}/{KINDS[step.kind]}/{step.name}")
+                if step.compensate:
+                    found.append(f"{name}/{JobKind.COMPENSATION}/{step.name}")
+        return tuple(found)
 
     def workflow(self, wanted: Workflow | str) -> Workflow:
         """A live workflow by name, or itself.
@@ -86,10 +93,13 @@ class Registry:
                 live = self.workflows.get(old.workflow)
                 self._graphs[fingerprint] = Graph(old.with_options_of(live.check()) if live else old)
 
-    def function(self, workflow: str, step: str) -> StepFunction[..., object] | None:
-        """The function of a step in live code, or None."""
+    def function(
+        self, workflow: str, step: str, kind: JobKind | str = JobKind.STEP
+    ) -> StepFunction[..., object] | None:
+        """The function of a step in live code, or its compensation; None if there is none."""
         live = self.workflows.get(workflow)
-        return live.functions.get(step) if live else None
+        function = live.functions.get(step) if live else None
+        return function.compensation if function and kind == JobKind.COMPENSATION else function
 
 
 def learn_graphs(registry: Registry, fingerprints: Iterable[str]) -> Flow[None]:

@@ -33,6 +33,8 @@ class RunStatus(StrEnum):
     """A step failed for good; siblings that still execute are waited for."""
     CANCELLING = "cancelling"
     """Cancelled; steps that still execute are waited for."""
+    COMPENSATING = "compensating"
+    """Failed or cancelled; what its steps did is being undone, the newest first."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -40,34 +42,48 @@ class RunStatus(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing will ever happen to the run by itself again."""
-        return not RUN_MOVES[self]
+        return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
     @property
     def ending(self) -> bool:
-        """Whether the run only waits for what executes and starts nothing more."""
-        return self in (RunStatus.FAILING, RunStatus.CANCELLING)
+        """Whether no further step of the run begins: it waits for what executes, or undoes what was done."""
+        return self in (RunStatus.FAILING, RunStatus.CANCELLING, RunStatus.COMPENSATING)
 
 
 RUN_MOVES: Final[Mapping[RunStatus, frozenset[RunStatus]]] = MappingProxyType(
     {
-        RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED}),
+        RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.FAILED, RunStatus.CANCELLED}),
         RunStatus.RUNNING: frozenset(
             {
                 RunStatus.RETRYING,
                 RunStatus.PAUSED,
                 RunStatus.FAILING,
                 RunStatus.CANCELLING,
+                RunStatus.COMPENSATING,
                 RunStatus.COMPLETED,
                 RunStatus.FAILED,
                 RunStatus.CANCELLED,
             }
         ),
-        RunStatus.RETRYING: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED}),
-        RunStatus.PAUSED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED}),
-        RunStatus.FAILING: frozenset({RunStatus.FAILED}),
-        RunStatus.CANCELLING: frozenset({RunStatus.CANCELLED}),
+        RunStatus.RETRYING: frozenset(
+            {RunStatus.RUNNING, RunStatus.COMPENSATING, RunStatus.FAILED, RunStatus.CANCELLED}
+        ),
+        RunStatus.PAUSED: frozenset(
+            {
+                RunStatus.RUNNING,
+                RunStatus.RETRYING,
+                RunStatus.COMPENSATING,
+                RunStatus.COMPLETED,
+                RunStatus.FAILED,
+                RunStatus.CANCELLED,
+            }
+        ),
+        RunStatus.FAILING: frozenset({RunStatus.COMPENSATING, RunStatus.FAILED}),
+        RunStatus.CANCELLING: frozenset({RunStatus.COMPENSATING, RunStatus.CANCELLED}),
+        RunStatus.COMPENSATING: frozenset({RunStatus.FAILED, RunStatus.CANCELLED}),
         RunStatus.COMPLETED: frozenset(),
-        RunStatus.FAILED: frozenset(),
+        # A failed run goes on when somebody asks for it (retry_run), and never by itself.
+        RunStatus.FAILED: frozenset({RunStatus.RUNNING, RunStatus.RETRYING, RunStatus.PAUSED, RunStatus.COMPLETED}),
         RunStatus.CANCELLED: frozenset(),
     }
 )
@@ -88,11 +104,13 @@ class JobState(StrEnum):
 
 JOB_MOVES: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
     {
-        JobState.READY: frozenset({JobState.CLAIMED}),
-        JobState.SLEEPING: frozenset({JobState.READY}),
+        # A step's successor takes over its row. So a gate that was decided on, or a signal that came, leads on from
+        # wherever its job was: parked, asleep until its time-out, or ready because that is over.
+        JobState.READY: frozenset({JobState.CLAIMED, JobState.SLEEPING, JobState.PARKED}),
+        JobState.SLEEPING: frozenset({JobState.READY, JobState.PARKED}),
         # A chain keeps its row: claimed -> claimed is the successor, kept by the worker under a new claim number.
         JobState.CLAIMED: frozenset({JobState.READY, JobState.SLEEPING, JobState.PARKED, JobState.CLAIMED}),
-        JobState.PARKED: frozenset({JobState.READY, JobState.CLAIMED}),
+        JobState.PARKED: frozenset({JobState.READY, JobState.SLEEPING, JobState.CLAIMED}),
     }
 )
 """Beside these a job may always leave: its step ended, or its run was cancelled or failed."""
@@ -107,11 +125,22 @@ class ParkedReason(StrEnum):
     """For a human: its worker died with it again and again, or its outcome could not be decided or stored."""
     INTERRUPTED = "interrupted"
     """For a human: an irreversible step was cut off in the middle, and only a human can know what it did."""
+    PAUSE = "pause"
+    """For a human, who unblocks the run."""
+    APPROVAL = "approval"
+    """For humans, who approve or reject."""
+    SIGNAL = "signal"
+    """For a signal from outside."""
 
     @property
     def needs_human(self) -> bool:
-        """Whether nothing but a person's decision ends the wait."""
-        return self is not ParkedReason.UNKNOWN_STEP
+        """Whether it waits for a person's decision."""
+        return self not in (ParkedReason.UNKNOWN_STEP, ParkedReason.SIGNAL)
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether it waits because something went wrong, not because the workflow says so."""
+        return self in (ParkedReason.QUARANTINED, ParkedReason.INTERRUPTED)
 
 
 class AttemptStatus(StrEnum):
@@ -142,6 +171,12 @@ class StepStatus(StrEnum):
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
     """A join one of whose dependencies did not end well."""
+    COMPENSATING = "compensating"
+    """Completed, and what it did is being undone."""
+    COMPENSATED = "compensated"
+    """Completed, and what it did was undone."""
+    NOT_COMPENSATED = "not_compensated"
+    """Completed, and what it did could not be undone."""
 
 
 _Status = TypeVar("_Status", RunStatus, JobState)

@@ -23,6 +23,7 @@ from squidmesh.values.misfit import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from squidmesh.authoring.functions import StepFunction
     from squidmesh.authoring.reading import Reader, Reference, StepReference
@@ -36,6 +37,8 @@ Recovery: TypeAlias = Literal["compensation", "undo"]
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
+MOST_APPROVERS: Final = 1000
+
 
 class Workflow:
     """A named workflow: triggers, steps and the edges between them.
@@ -46,6 +49,8 @@ class Workflow:
         name: Its name. Runs are stored under it, so keep it.
         payload: A dataclass or TypedDict: the contract of a trigger named "manual", which is then the default one.
             A workflow without any trigger has a "manual" one that takes no payload.
+        deadline: Seconds or timedelta that a run may take, waiting included, from when it may begin; then it fails, and
+            what executes is told through ``ctx.cancelled``. None sets no limit.
 
     Example:
         >>> orders = Workflow("orders")
@@ -56,8 +61,10 @@ class Workflow:
         'load'
     """
 
-    def __init__(self, name: str, *, payload: type[object] | None = None) -> None:
+    def __init__(self, name: str, *, payload: type[object] | None = None, deadline: Seconds | None = None) -> None:
         self._declaration = Declaration.of(name)
+        if deadline is not None:
+            self._declaration.deadline = self._declaration.reader("workflow").duration("deadline", deadline)
         self._definition: Definition | None = None
         if payload is not None:
             self._declaration.triggers.append((Trigger(name=DEFAULT_TRIGGER), Contract.of(payload)))
@@ -95,6 +102,10 @@ class Workflow:
         if trigger not in contracts:
             raise TriggerNotFound(self.name, trigger, list(contracts))
         return contracts[trigger]
+
+    def signal_contract(self, name: str) -> Contract | None:
+        """The contract of a signal's payload; None if it takes any JSON value, or if no step waits for it."""
+        return next((contract for _, signal, contract in self._declaration.signals if signal == name), None)
 
     def check(self) -> Definition:
         """Check what was declared, and freeze it. Doing so again changes nothing.
@@ -152,6 +163,9 @@ class Workflow:
         queue: str = DEFAULT_QUEUE,
         priority: int = 0,
         irreversible: bool = False,
+        compensate: Callable[..., object] | None = None,
+        compensate_retry: Retry | None = None,
+        compensatable: bool = True,
         visit_limit: int = DEFAULT_VISIT_LIMIT,
     ) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
 
@@ -168,6 +182,9 @@ class Workflow:
         queue: str = DEFAULT_QUEUE,
         priority: int = 0,
         irreversible: bool = False,
+        compensate: Callable[..., object] | None = None,
+        compensate_retry: Retry | None = None,
+        compensatable: bool = True,
         visit_limit: int = DEFAULT_VISIT_LIMIT,
     ) -> StepFunction[P, R] | Callable[[Callable[P, R]], StepFunction[P, R]]:
         """Declare a function as a step. What comes back is called like the function, and names the step elsewhere.
@@ -182,10 +199,27 @@ class Workflow:
             retry: How often it is tried; once by default.
             queue: The queue that its jobs are filed under.
             priority: Smaller is sooner, within a queue.
-            irreversible: Whether nobody but a human may run it again once it was interrupted.
+            irreversible: Whether nobody but a human may run it again once it was interrupted, or in a replay.
+            compensate: What undoes it: a function that is called when the run fails for good, or is cancelled with
+                ``compensate=True``. Its parameters are filled as a step's are, from what was there once the step had
+                completed; ``ctx.failure`` says why.
+            compensate_retry: How often the compensation is tried; three times by default.
+            compensatable: False says that nothing can undo it: a replay asks first, as for an irreversible one.
             visit_limit: How often one run may reach it.
         """
-        given = Given(output, after, start, retry, queue, priority, irreversible, visit_limit)
+        given = Given(
+            output=output,
+            after=after,
+            start=start,
+            retry=retry,
+            queue=queue,
+            priority=priority,
+            irreversible=irreversible,
+            visit_limit=visit_limit,
+            compensate=compensate,
+            compensate_retry=compensate_retry,
+            compensatable=compensatable,
+        )
         frame = inspect.currentframe()
         caller = frame.f_back if frame else None
 
@@ -196,17 +230,32 @@ class Workflow:
         return declare if function is None else declare(function)
 
     def wait(
-        self, name: str, *, seconds: Seconds, after: Sequence[Reference] | None = None, start: bool = False
+        self,
+        name: str,
+        *,
+        seconds: Seconds | None = None,
+        until: datetime | str | None = None,
+        after: Sequence[Reference] | None = None,
+        start: bool = False,
     ) -> StepReference:
         """Declare a step that lets time pass. No worker is held up by it.
 
         Args:
             name: Its name.
             seconds: Seconds or timedelta; more than nothing.
+            until: In place of ``seconds``: an aware datetime, or the key of the payload or context under which the run
+                has one, as ISO 8601 text with an offset. An instant that is past is over at once.
             after: The steps that it waits for and joins first; then no transition may lead to it.
             start: Whether runs begin with it.
         """
-        settings = {"seconds": self._reader("wait", name).duration("seconds", seconds)}
+        reader = self._reader("wait", name)
+        if (seconds is None) == (until is None):
+            reader.note("needs either seconds= or until=")
+        settings: Mapping[str, str | float] = {}
+        if until is not None:
+            settings = reader.until(until)
+        elif seconds is not None:
+            settings = {"seconds": reader.duration("seconds", seconds)}
         return self._declaration.add_built_in(StepKind.WAIT, name, Given(after=after, start=start), settings)
 
     def log(
@@ -231,6 +280,87 @@ class Workflow:
         written = reader.text("message", message)
         settings = {"message": written, "level": reader.choice("level", level, LEVELS) or "info"}
         return self._declaration.add_built_in(StepKind.LOG, name, Given(after=after, start=start), settings)
+
+    def pause(self, name: str, *, after: Sequence[Reference] | None = None, start: bool = False) -> StepReference:
+        """Declare a step that waits until somebody calls ``unblock_run``.
+
+        Args:
+            name: Its name.
+            after: The steps that it waits for and joins first; then no transition may lead to it.
+            start: Whether runs begin with it.
+        """
+        self._reader("pause", name)
+        return self._declaration.add_built_in(StepKind.PAUSE, name, Given(after=after, start=start), {})
+
+    def approval(
+        self,
+        name: str,
+        *,
+        output: str | None = None,
+        deadline: Seconds | None = None,
+        approvers: int = 1,
+        after: Sequence[Reference] | None = None,
+        start: bool = False,
+    ) -> StepReference:
+        """Declare a step that waits for people to decide: ``approve_run`` or ``reject_run``.
+
+        It ends with the outcome "ok", "rejected" or "timeout". The last two go the way of "error" where they have no
+        transition of their own, and without one fail the run. What was decided (``decision``, ``actor``,
+        ``decided_at``, ``comment``, ``metadata``) is its output.
+
+        Args:
+            name: Its name.
+            output: The key that its output is stored under. Without it, the output is merged into the context.
+            deadline: Seconds or timedelta within which it must be decided; None waits for ever.
+            approvers: How many different actors must approve. One rejection is enough.
+            after: The steps that it waits for and joins first; then no transition may lead to it.
+            start: Whether runs begin with it.
+        """
+        reader = self._reader("approval", name)
+        settings: dict[str, str | float] = {}
+        if deadline is not None:
+            settings["deadline"] = reader.duration("deadline", deadline)
+        needed = reader.whole("approvers", approvers, least=1, most=MOST_APPROVERS)
+        if needed > 1:
+            settings["approvers"] = needed
+        given = Given(output=output, after=after, start=start)
+        return self._declaration.add_built_in(StepKind.APPROVAL, name, given, settings)
+
+    def wait_for(
+        self,
+        signal: str,
+        *,
+        name: str | None = None,
+        payload: type[object] | None = None,
+        output: str | None = None,
+        timeout: Seconds | None = None,
+        after: Sequence[Reference] | None = None,
+        start: bool = False,
+    ) -> StepReference:
+        """Declare a step that waits for a signal: ``send_signal(run_id, signal, payload)``.
+
+        A signal that comes before the run waits for it is kept. The step ends with the outcome "ok", or "timeout",
+        which goes the way of "error" where it has no transition of its own, and without one fails the run.
+
+        Args:
+            signal: The signal's name.
+            name: The step's name; the signal's by default.
+            payload: The contract of the signal's payload: a dataclass or TypedDict. None takes any JSON value.
+            output: The key that the payload is stored under. Without it, the payload is merged into the context.
+            timeout: Seconds or timedelta to wait at most; None waits for ever.
+            after: The steps that it waits for and joins first; then no transition may lead to it.
+            start: Whether runs begin with it.
+        """
+        reader = self._reader("wait for signal", signal)
+        awaited = reader.name(signal)
+        settings: dict[str, str | float] = {"signal": awaited}
+        if timeout is not None:
+            settings["timeout"] = reader.duration("timeout", timeout)
+        called = signal if name is None else name
+        contract = None if payload is None else Contract.of(payload)
+        self._declaration.signals.append((str(called), awaited, contract))
+        given = Given(output=output, after=after, start=start)
+        return self._declaration.add_built_in(StepKind.SIGNAL, called, given, settings)
 
     def sequence(self, *steps: Reference) -> None:
         """Declare that steps run one after the other: a transition on "ok" from each to the next."""

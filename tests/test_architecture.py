@@ -15,7 +15,10 @@ LAYERS = (
     {"authoring", "context", "cron", "definition", "payload", "retry", "values", "workflow"},
     {"planner"},
     {"store"},
-    {"async_client", "client", "events", "logs", "mesh", "operations", "registry", "waiting", "worker"},
+    {
+        *("async_client", "async_control", "client", "control", "deciding", "events", "logs", "mesh", "operations"),
+        *("registry", "steering", "waiting", "worker"),
+    },
     {"__init__", "__main__", "cli", "embedded", "tools"},
 )
 

@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from squidmesh.clock import new_id
-from squidmesh.planner.plan import LockedRun, NewAttempt, NewAudit, NextJob, Plan, StartPlan
+from squidmesh.planner.outcome import Output
+from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAudit, NewSignal, NextJob, Plan, StartPlan
 from squidmesh.planner.progress import Progress
 from squidmesh.records import Lane
 from squidmesh.states import AttemptStatus, RunStatus
@@ -148,6 +149,8 @@ def a_plan() -> Plan:
         removed=[2],
         discarded=[],
         flag=True,
+        signals=[NewSignal(name="paid", key="1", payload=Output.of({}), seq=2, consumed_by=None)],
+        consumed=[ConsumedSignal(name="paid", key="1", consumed_by=1)],
     )
 
 
@@ -157,7 +160,7 @@ def a_job(slot: int) -> NextJob:
 
 def new_runs() -> runs.NewRuns:
     plan = StartPlan(status=RunStatus.PENDING, progress=Progress(), jobs=(a_job(0),))
-    return runs.NewRuns(ids=[new_id()], payloads=["{}"], workflow="w", fingerprint="f", trigger="t", plan=plan, seq=1)
+    return runs.NewRuns(ids=[new_id()], payloads=["{}"], workflow="w", fingerprint="f", trigger="t", plan=plan)
 
 
 def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
@@ -183,6 +186,12 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         runs.read_outputs: (run,),
         runs.read_audits: (run, 0, None),
         runs.read_step_states: (run,),
+        runs.read_signals: ([run],),
+        runs.find_signal: (run, "paid", "1"),
+        runs.read_completions: ([(run, 5, ["a", "b"])],),
+        runs.read_values: ([(run, "due")],),
+        runs.read_votes: (run,),
+        runs.list_done_steps: (run,),
         runs.register_definition: ("f", "w", {}),
         runs.read_definitions: (["f"],),
         jobs.read_jobs: ([(run, 0)],),

@@ -1,6 +1,6 @@
 -- Claim jobs that were parked because no worker knew their step, by a worker that does.
 --   queues text[], limits int[]     how many of each queue
---   knows text[]                    "workflow/step" of each step that the worker can run
+--   knows text[]                    "workflow/kind/step" of what the worker can run
 --   unreadable text[]               fingerprints of graphs that it cannot read: it would only park their jobs again
 --   worker uuid, claim bigint       the fence under which they are handed out
 -- Returns: the jobs.
@@ -13,7 +13,7 @@ WITH found AS MATERIALIZED (
              FROM squidmesh.jobs j
              JOIN squidmesh.runs r ON r.id = ANY (ARRAY[j.run_id])
             WHERE j.state = 'parked' AND j.queue = wanted.queue AND j.reason = 'unknown_step'
-              AND r.workflow || '/' || j.step = ANY (%(knows)s::text[])
+              AND r.workflow || '/' || j.kind || '/' || j.step = ANY (%(knows)s::text[])
               AND r.fingerprint <> ALL (%(unreadable)s::text[])
             LIMIT wanted.most
               FOR UPDATE OF j SKIP LOCKED) AS parked

@@ -10,7 +10,7 @@ SELECT r.id, r.workflow, r.trigger, r.status, r.attention, r.payload::text, r.er
   LEFT JOIN LATERAL (
        SELECT bool_or(j.state = 'claimed') AS claimed, array_agg(DISTINCT j.step ORDER BY j.step) AS steps
          FROM squidmesh.jobs j
-        WHERE j.run_id = r.id) AS live ON r.finished_at IS NULL
+        WHERE j.run_id = r.id AND j.kind <> 'timer') AS live ON r.finished_at IS NULL
  WHERE (%(workflow)s::text IS NULL OR r.workflow = %(workflow)s::text)
    AND (%(trigger)s::text IS NULL OR r.trigger = %(trigger)s::text)
    AND (%(since)s::timestamptz IS NULL OR r.created_at >= %(since)s::timestamptz)

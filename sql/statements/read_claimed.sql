@@ -10,13 +10,14 @@ WITH wanted AS (
             SELECT * FROM unnest(%(run_ids)s::uuid[], %(saws)s::int[])) AS job
      GROUP BY run_id
 )
-SELECT r.id, r.workflow, r.trigger, r.fingerprint, r.status, r.payload::text, outputs.seqs, outputs.texts
+SELECT r.id, r.workflow, r.trigger, r.fingerprint, r.status, r.payload::text, r.error::text, outputs.seqs,
+       outputs.texts
   FROM wanted
   JOIN squidmesh.runs r ON r.id = ANY (ARRAY[wanted.run_id])  -- see pin_plans
   LEFT JOIN LATERAL (
        SELECT array_agg(a.seq ORDER BY a.seq) AS seqs, array_agg(a.output::text ORDER BY a.seq) AS texts
          FROM squidmesh.attempts a
-        WHERE a.run_id = r.id AND a.seq < wanted.high AND a.output IS NOT NULL
+        WHERE a.run_id = r.id AND a.seq < wanted.high AND a.output IS NOT NULL AND a.kind <> 'compensation'
           AND a.seq >= coalesce((SELECT s.seq FROM squidmesh.attempts s
                                   WHERE s.run_id = r.id AND s.seq < wanted.low AND s.kind = 'snapshot'
                                   ORDER BY s.seq DESC LIMIT 1), 0)) AS outputs ON wanted.high > 1

@@ -3,7 +3,7 @@
 -- Returns: the attempts.
 -- Locks: none. Index: attempts_pkey.
 SELECT a.seq, a.step, a.visit, a.attempt, a.status, a.outcome, a.output::text, a.error::text, a.worker, a.saw, a.takes,
-       a.started_at, a.finished_at
+       a.started_at, a.finished_at, a.kind
   FROM squidmesh.attempts a
  WHERE a.run_id = %(run_id)s::uuid AND a.seq > %(after)s::int AND a.kind <> 'snapshot'
  ORDER BY a.seq

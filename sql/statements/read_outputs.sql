@@ -4,5 +4,5 @@
 -- Locks: none. Index: attempts_pkey.
 SELECT a.seq, a.output::text
   FROM squidmesh.attempts a
- WHERE a.run_id = %(run_id)s::uuid AND a.output IS NOT NULL AND a.kind <> 'snapshot'
+ WHERE a.run_id = %(run_id)s::uuid AND a.output IS NOT NULL AND a.kind IN ('step', 'copied')
  ORDER BY a.seq

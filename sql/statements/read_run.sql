@@ -8,5 +8,5 @@ SELECT r.id, r.workflow, r.trigger, r.status, r.attention, r.payload::text, r.er
   LEFT JOIN LATERAL (
        SELECT bool_or(j.state = 'claimed') AS claimed, array_agg(DISTINCT j.step ORDER BY j.step) AS steps
          FROM squidmesh.jobs j
-        WHERE j.run_id = r.id) AS live ON r.finished_at IS NULL
+        WHERE j.run_id = r.id AND j.kind <> 'timer') AS live ON r.finished_at IS NULL
  WHERE r.id = %(id)s::uuid

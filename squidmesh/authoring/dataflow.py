@@ -6,17 +6,24 @@ A step that is annotated to return a plain dict, or not annotated, could provide
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from squidmesh.authoring.flow import members
 from squidmesh.authoring.triggers import payload_keys
 from squidmesh.authoring.wording import Known, listed, subject
+from squidmesh.definition import StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from squidmesh.authoring.declaration import Declaration
     from squidmesh.authoring.flow import Flow
+    from squidmesh.definition import Step
+    from squidmesh.payload import Contract
+
+
+DECISION_KEYS: Final = ("decision", "actor", "decided_at", "comment", "metadata", "approvers")
+"""What an approval adds to the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,26 @@ class Providers:
                 anything |= bit
             for key in sorted(function.signature.returns.keys) if output is None else [output]:
                 steps[key] = steps.get(key, 0) | bit
+        contracts = {name: contract for name, _, contract in declaration.signals}
+        for step in declaration.steps:
+            bit = 1 << flow.numbers[step.name]
+            returned = _built_in_keys(step, contracts.get(step.name))
+            if returned is None:
+                anything |= bit
+            for key in returned or ():
+                steps[key] = steps.get(key, 0) | bit
         return Providers(payload_keys(declaration.known_triggers), steps, anything)
+
+
+def _built_in_keys(step: Step, contract: Contract | None) -> Sequence[str] | None:
+    """The keys that a gate or a signal adds to the context; None if it could be any."""
+    if step.kind not in (StepKind.APPROVAL, StepKind.SIGNAL):
+        return ()
+    if step.output is not None:
+        return (step.output,)
+    if step.kind is StepKind.APPROVAL:
+        return DECISION_KEYS
+    return None if contract is None else [field.name for field in contract.fields]
 
 
 def refused(declaration: Declaration, flow: Flow) -> Iterator[str]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
+    from squidmesh.retry import Retry
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -36,6 +38,8 @@ class Declaration:
         transitions: May lead from and to anything.
         triggers: Each with the contract of its payload.
         functions: By the name of their step; of two with one name, the first.
+        signals: The contracts of the signals that steps wait for: (step, signal, contract); None takes any JSON value.
+        deadline: Seconds after which a run fails that has not ended.
         problems: What was wrong with single values.
     """
 
@@ -44,6 +48,8 @@ class Declaration:
     transitions: list[Transition] = field(default_factory=list[Transition])
     triggers: list[tuple[Trigger, Contract]] = field(default_factory=list[tuple[Trigger, Contract]])
     functions: dict[str, StepFunction[..., object]] = field(default_factory=dict[str, StepFunction[..., object]])
+    signals: list[tuple[str, str, Contract | None]] = field(default_factory=list[tuple[str, str, "Contract | None"]])
+    deadline: float | None = None
     problems: list[str] = field(default_factory=list[str])
 
     @staticmethod
@@ -61,7 +67,7 @@ class Declaration:
     def freeze(self) -> Definition:
         """The definition, of a declaration without problems."""
         triggers = tuple(trigger for trigger, _ in self.known_triggers)
-        return Definition(self.workflow, self._filed_steps(), tuple(self.transitions), triggers)
+        return Definition(self.workflow, self._filed_steps(), tuple(self.transitions), triggers, self.deadline)
 
     def _filed_steps(self) -> tuple[Step, ...]:
         """The steps; waits and logs are filed where somebody works, not in a queue that no function uses."""
@@ -91,8 +97,28 @@ class Declaration:
         for problem in [*signature.problems, *(_unfit_returns(signature) if given.output is None else ())]:
             reader.note(problem)
         declared = StepFunction(called, self.workflow, plain, signature, step.options.retry)
+        declared.compensation = self._compensation(given.compensate, called, step.options.compensate_retry, caller)
+        undo = declared.compensation.label if declared.compensation else None
         self.functions.setdefault(called, declared)
-        self.steps.append(replace(step, takes=declared.takes, takes_all=declared.takes_all))
+        self.steps.append(replace(step, takes=declared.takes, takes_all=declared.takes_all, compensate=undo))
+        return declared
+
+    def _compensation(
+        self, function: object, step: str, retry: Retry, caller: FrameType | None
+    ) -> StepFunction[..., object] | None:
+        """What undoes a step, read as a step's function is."""
+        if function is None:
+            return None
+        reader = self.reader(f"step {quote(step)}")
+        if not callable(function):
+            reader.note(f"compensate={quote(function)} must be a function: what undoes the step")
+            return None
+        plain = self._plain(function)
+        signature = Signature.of(plain, caller)
+        for problem in signature.problems:
+            reader.note(f"its compensation: {problem}")
+        declared = StepFunction(step, self.workflow, plain, signature, retry)
+        declared.label = _own_name(plain) or "compensation"
         return declared
 
     def _plain(self, function: Callable[P, R]) -> Callable[P, R]:

@@ -54,6 +54,10 @@ class StepFunction(StepReference, Generic[P, R_co]):
         """Whether ``call`` gives an awaitable."""
         self.takes = tuple(Parameter(slot.name, slot.required) for slot in signature.slots)
         self.takes_all = signature.rest is not None
+        self.compensation: StepFunction[..., object] | None = None
+        """What undoes it."""
+        self.label = name
+        """What a compensation is called in the graph."""
         self.context_parameter = signature.context
         self.call: Callable[..., object] = function
         """The function itself: called with what ``bind`` gave."""

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
-from squidmesh.definition import COMPLETE, DEFAULT_QUEUE, DEFAULT_VISIT_LIMIT, Options, Step
+from squidmesh.definition import (
+    COMPENSATION_RETRY,
+    COMPLETE,
+    DEFAULT_QUEUE,
+    DEFAULT_VISIT_LIMIT,
+    Options,
+    Step,
+)
 from squidmesh.retry import LONGEST_DELAY, NEVER, Retry, measured
 from squidmesh.values.misfit import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 LONGEST_NAME: Final = 100
 SCHEDULE_KEY: Final = "schedule"
@@ -130,17 +138,29 @@ class Reader:
         )
         return 1.0
 
-    def retry(self, value: object) -> Retry:
+    def retry(self, option: str, value: object, default: Retry) -> Retry:
         """A retry policy; the default one for None."""
         if value is None:
-            return NEVER
+            return default
         if not isinstance(value, Retry):
-            self.note(f"retry={quote(value)} must be a Retry, such as Retry(max_attempts=3)")
-            return NEVER
+            self.note(f"{option}={quote(value)} must be a Retry, such as Retry(max_attempts=3)")
+            return default
         found = value.problems()
         for problem in found:
             self.note(problem)
-        return NEVER if found else value
+        return default if found else value
+
+    def until(self, value: object) -> Mapping[str, str | float]:
+        """When a wait is over: an instant, or the key of the context that has one."""
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                self.note(f"until={quote(value)} says not in which time zone; give an aware datetime")
+                return {"until": value.replace(tzinfo=UTC).isoformat()}
+            return {"until": value.astimezone(UTC).isoformat()}
+        if not isinstance(value, str) or not value.isidentifier() or iskeyword(value):
+            self.note(f"until={quote(value)} must be an aware datetime, or the key of the context that has the instant")
+            return {"until": "unknown", "key": 1}
+        return {"until": plain_text(value), "key": 1}
 
     def reference(self, option: str, value: object) -> str | None:
         """The name of the step that was meant; None, with a problem noted, if it cannot be one."""
@@ -183,23 +203,41 @@ class Given(NamedTuple):
     priority: object = 0
     irreversible: object = False
     visit_limit: object = DEFAULT_VISIT_LIMIT
+    compensate: object = None
+    compensate_retry: object = None
+    compensatable: object = True
 
     def read(self, reader: Reader, name: str) -> Step:
         """The step that they make."""
         options = Options(
-            retry=reader.retry(self.retry),
+            retry=reader.retry("retry", self.retry, NEVER),
             queue=reader.text("queue", self.queue, DEFAULT_QUEUE),
             priority=reader.whole("priority", self.priority, least=-_HIGHEST_PRIORITY, most=_HIGHEST_PRIORITY),
+            compensate_retry=reader.retry("compensate_retry", self.compensate_retry, COMPENSATION_RETRY),
         )
+        self._check_compensation(reader)
         return Step(
             name=name,
             output=reader.key(self.output),
             after=reader.references("after", self.after),
             start=reader.flag("start", self.start),
             irreversible=reader.flag("irreversible", self.irreversible),
+            compensatable=reader.flag("compensatable", self.compensatable),
             visit_limit=reader.whole("visit_limit", self.visit_limit, least=1, most=_MOST_VISITS),
             options=options,
         )
+
+    def _check_compensation(self, reader: Reader) -> None:
+        if self.compensate is None:
+            if self.compensate_retry is not None:
+                reader.note("compensate_retry= is about a compensation; declare compensate= as well, or leave it out")
+            return
+        for option, value, forbidden in (
+            ("irreversible=True", self.irreversible, True),
+            ("compensatable=False", self.compensatable, False),
+        ):
+            if value is forbidden:
+                reader.note(f"{option} says that it cannot be undone, but compensate= says how; keep one of the two")
 
 
 def name_problem(value: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from squidmesh.authoring import dataflow, triggers
 from squidmesh.authoring.flow import Flow, loops
+from squidmesh.authoring.reading import SCHEDULE_KEY
 from squidmesh.authoring.wording import Known, listed, subject
 from squidmesh.context import Outcome
 from squidmesh.definition import COMPLETE, StepKind
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from squidmesh.authoring.declaration import Declaration
     from squidmesh.definition import Step, Transition
+    from squidmesh.records import JSON
 
 
 def problems(declaration: Declaration) -> list[str]:
@@ -31,6 +33,7 @@ def problems(declaration: Declaration) -> list[str]:
     broken = [*_duplicate_names(steps), *_unknown_names(steps, transitions), *_bad_joins(steps, transitions)]
     found += [*broken, *_bad_transitions(steps, transitions)]
     if not broken:
+        found += [*_bad_waits(declaration), *_bad_signals(declaration)]
         lost = list(_bad_entries(steps, transitions)) or list(_unreachable(declaration))
         found += lost or dataflow.refused(declaration, flow_of(declaration))
     return found
@@ -77,12 +80,13 @@ def _hint(name: str, known: Known) -> str:
 
 
 def _bad_transitions(steps: Sequence[Step], transitions: Sequence[Transition]) -> Iterator[str]:
-    kinds = {step.name: step.kind for step in steps}
+    known = {step.name: step for step in steps}
     for edge in transitions:
         if edge.outcome not in (Outcome.OK, Outcome.ERROR) and edge.outcome.lower() in (Outcome.OK, Outcome.ERROR):
             yield f"{edge_name(edge)}: outcomes are case-sensitive; write on={edge.outcome.lower()!r}"
-        elif edge.outcome != Outcome.OK and kinds.get(edge.source, StepKind.FUNCTION) is not StepKind.FUNCTION:
-            yield f"{edge_name(edge)}: a {kinds[edge.source]} can only end with 'ok'; take the transition away"
+        elif edge.source in known and edge.outcome not in (outcomes := _outcomes(known[edge.source])) and outcomes:
+            kind, possible = known[edge.source].kind, " or ".join(map(repr, outcomes))
+            yield f"{edge_name(edge)}: a {kind} can only end with {possible}; take the transition away"
         if edge.recovery is not None and edge.outcome != Outcome.ERROR:
             yield f"{edge_name(edge)}: recovery= belongs to transitions with on='error' only"
     targets: dict[tuple[str, str], list[str]] = {}
@@ -94,6 +98,20 @@ def _bad_transitions(steps: Sequence[Step], transitions: Sequence[Transition]) -
                 f"step {source!r}: has {len(led)} transitions on {outcome!r}, to {listed(led)}; keep one. "
                 f"To run several steps at its end, declare each with after=[{source!r}]"
             )
+
+
+def _outcomes(step: Step) -> tuple[str, ...]:
+    """How a step without a function may end; empty for one with a function, which may name any outcome."""
+    timeout = (Outcome.TIMEOUT,) if {"deadline", "timeout"} & step.settings.keys() else ()
+    match step.kind:
+        case StepKind.FUNCTION:
+            return ()
+        case StepKind.APPROVAL:
+            return (Outcome.OK, Outcome.REJECTED, *timeout, Outcome.ERROR)
+        case StepKind.SIGNAL if timeout:
+            return (Outcome.OK, *timeout, Outcome.ERROR)
+        case _:
+            return (Outcome.OK,)
 
 
 def _bad_joins(steps: Sequence[Step], transitions: Sequence[Transition]) -> Iterator[str]:
@@ -114,6 +132,27 @@ def _bad_joins(steps: Sequence[Step], transitions: Sequence[Transition]) -> Iter
             yield f"step {step.name!r}: has after= and start=True; a step that waits for others begins no run"
     for circle in _circles_of_joins(steps):
         yield f"{subject(circle)}: wait for each other with after=, so none can be the first; break the circle"
+
+
+def _bad_waits(declaration: Declaration) -> Iterator[str]:
+    for step in declaration.freeze().entries:
+        if "until" in step.settings:
+            yield (
+                f"wait {step.name!r}: a run cannot begin with a wait until an instant; start it with run_at=, "
+                "or put a step before the wait"
+            )
+
+
+def _bad_signals(declaration: Declaration) -> Iterator[str]:
+    contracts: dict[str, JSON] = {}
+    steps = {step.name: step for step in declaration.steps}
+    for name, signal, contract in declaration.signals:
+        yield from (f"signal {signal!r}: {problem}" for problem in (contract.problems() if contract else ()))
+        described = contract.describe() if contract else None
+        if contracts.setdefault(signal, described) != described:
+            yield f"signal {signal!r}: has different contracts at several steps; give it one payload=, or two names"
+        if contract is not None and steps[name].output is None and SCHEDULE_KEY in {f.name for f in contract.fields}:
+            yield f"signal {signal!r}: the payload field {SCHEDULE_KEY!r} is reserved; rename it, or declare output="
 
 
 def _circles_of_joins(steps: Sequence[Step]) -> list[list[str]]:

@@ -25,11 +25,14 @@ _STATUS_STYLES: Final[Mapping[str, Style]] = {
     RunStatus.FAILING: "red",
     RunStatus.CANCELLED: "yellow",
     RunStatus.CANCELLING: "yellow",
+    RunStatus.COMPENSATING: "yellow",
     RunStatus.PAUSED: "yellow",
     RunStatus.RETRYING: "yellow",
     RunStatus.RUNNING: "cyan",
     AttemptStatus.ABANDONED: "red",
     StepStatus.PARKED: "yellow",
+    StepStatus.COMPENSATED: "yellow",
+    StepStatus.NOT_COMPENSATED: "red",
     StepStatus.WAITING: "dim",
     StepStatus.SKIPPED: "dim",
 }
@@ -49,6 +52,9 @@ _MARKS: Final[Mapping[str, tuple[str, str]]] = {
     StepStatus.ABANDONED: ("✗", "x"),
     StepStatus.CANCELLED: ("⊘", "x"),
     StepStatus.SKIPPED: ("-", "-"),
+    StepStatus.COMPENSATING: ("↶", "<"),
+    StepStatus.COMPENSATED: ("↺", "u"),
+    StepStatus.NOT_COMPENSATED: ("✗", "x"),
 }
 
 

@@ -1,7 +1,7 @@
 """A plan in the making: the run as locked, and what has been decided so far.
 
-The draft is where facts become rows; which facts, ``planner`` decides. It is built, filled and concluded within one
-call of the planner and never leaves it.
+The draft is where facts become rows; which facts, others decide. It is built, filled and concluded within one call of
+the planner and never leaves it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from squidmesh.definition import COMPLETE, StepKind
-from squidmesh.planner import joins
-from squidmesh.planner.plan import LockedRun, NewAttempt, NewAudit, NextJob, Plan
-from squidmesh.records import JobKind, Lane
+from squidmesh.errors import InconsistentRun
+from squidmesh.planner.facts import NeedsMore
+from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAudit, NewSignal, NextJob, Plan
+from squidmesh.records import BODILESS, DEADLINE_SLOT, JobKind
 from squidmesh.states import RUN_MOVES, AttemptStatus, JobState, ParkedReason, RunStatus, may_move, shown_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from squidmesh.planner.facts import Facts
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.outcome import Finding, Output
     from squidmesh.records import JSON, Job, JSONObject
@@ -31,12 +32,8 @@ SNAPSHOT_FLOOR: Final = 16 * 1024
 OUTPUT_OVERHEAD: Final = 100
 """Bytes added to an output's weight for its row."""
 
-ENDS: Final = {RunStatus.FAILING: RunStatus.FAILED, RunStatus.CANCELLING: RunStatus.CANCELLED}
-"""Where a run that is ending arrives once nothing executes any more."""
-
-
-class NeedsAllJobs(Exception):
-    """The decision concerns every job of the run, and not all were given: read them and decide again."""
+NOT_COMPENSATED: Final = "not_compensated"
+"""The attention of a cancelled run of which something could not be undone."""
 
 
 class Draft:
@@ -46,28 +43,34 @@ class Draft:
         graph: The graph that the run started with.
         run: The run, locked.
         jobs: Its jobs by slot: those that findings speak of, or all.
+        facts: What else was read of it.
     """
 
-    def __init__(self, graph: Graph, run: LockedRun, jobs: Mapping[int, Job]) -> None:
+    def __init__(self, graph: Graph, run: LockedRun, jobs: Mapping[int, Job], facts: Facts) -> None:
         self.graph = graph
         self.run = run
         self.jobs = jobs
+        self.facts = facts
         self.progress = run.progress.copy()
-        self.has_all_jobs = len(jobs) == run.progress.live_count
+        self.has_all_jobs = len(jobs) == run.progress.live_count + run.progress.deadline
         self.seq = run.seq
         self.error = run.error
         self.attention = run.attention
         self.ending: RunStatus | None = run.status if run.status.ending or run.status.terminal else None
         """How the run ends or has ended; None while it goes on."""
         self.executed = False
-        """Whether user code was executing: a run of which nothing ever was is still pending."""
+        """Whether anything was at work: a run of which nothing ever was is still pending."""
         self.attempts: list[NewAttempt] = []
         self.audits: list[NewAudit] = []
+        self.signals: list[NewSignal] = []
+        self.consumed: list[ConsumedSignal] = []
         self.discarded: list[Finding] = []
         self.next: dict[int, NextJob | None] = {}
         """By slot: the job as it shall be, or None where it leaves."""
         self.freed: list[int] = []
         """The slots of jobs that left, for those that come: what a step leads to takes over its slot."""
+        self.early: list[NextJob] = []
+        """The waits that a kept signal ends at once."""
 
     # -- writing down what happened ------------------------------------------------------------------------------
 
@@ -82,6 +85,7 @@ class Draft:
         error: JSONObject | None = None,
     ) -> None:
         """Add an ended attempt to the history."""
+        undone = job.kind == JobKind.COMPENSATION
         self.attempts.append(
             NewAttempt(
                 seq=self._take_seq(),
@@ -97,23 +101,44 @@ class Draft:
                 started_ago=finding.started_ago if finding else None,
                 finished_ago=finding.finished_ago if finding else 0.0,
                 takes=finding.takes if finding else None,
+                kind="compensation" if undone else "step",
             )
         )
-        if output is not None:
+        if output is not None and not undone:
             self.progress.weight += len(output.text) + OUTPUT_OVERHEAD
 
     def audit(
-        self, type_: str, step: str | None = None, *, actor: JSON = None, comment: str | None = None, **metadata: JSON
-    ) -> None:
-        """Add an audit event to the history."""
-        event = NewAudit(seq=self._take_seq(), type=type_, step=step, actor=actor, comment=comment, metadata=metadata)
+        self,
+        type_: str,
+        step: str | None = None,
+        *,
+        actor: JSON = None,
+        comment: str | None = None,
+        metadata: JSONObject | None = None,
+        **known: JSON,
+    ) -> int:
+        """Add an audit event to the history; its place there comes back."""
+        said = {**(metadata or {}), **known}
+        event = NewAudit(seq=self._take_seq(), type=type_, step=step, actor=actor, comment=comment, metadata=said)
         self.audits.append(event)
+        return event.seq
+
+    def copy_attempt(self, attempt: NewAttempt) -> None:
+        """Take over an ended attempt from the run that this one replays."""
+        self.attempts.append(replace(attempt, seq=self._take_seq(), kind="copied"))
+        if attempt.output is not None:
+            self.progress.weight += len(attempt.output.text) + OUTPUT_OVERHEAD
 
     def _take_seq(self) -> int:
         self.seq += 1
         return self.seq - 1
 
     # -- changing what is live -----------------------------------------------------------------------------------
+
+    def put(self, job: NextJob) -> None:
+        """A job becomes live; its step is counted already."""
+        self._count(job, +1)
+        self.next[job.slot] = job
 
     def leave(self, job: Job | NextJob) -> None:
         """The step is not live any more."""
@@ -132,84 +157,63 @@ class Draft:
         """The job waits for somebody."""
         self.again(job, replace(NextJob.same(job), state=JobState.PARKED, reason=reason))
         if reason.needs_human:
-            self.attention = reason
-            self.audit("paused", job.step, visit=job.visit, reason=reason)
+            self.trouble(job, reason)
+
+    def trouble(self, job: Job | NextJob, reason: ParkedReason) -> None:
+        """A person is needed, because something went wrong with the job."""
+        self.attention = reason
+        self.audit("paused", job.step, visit=job.visit, reason=reason)
 
     def _count(self, job: Job | NextJob, by: int) -> None:
         """Count a job among those for which the run waits: for a human, or else for a further attempt."""
-        if job.state is JobState.PARKED and ParkedReason(str(job.reason)).needs_human:
+        if job.kind == JobKind.TIMER:
+            return
+        reason = ParkedReason(str(job.reason)) if job.state is JobState.PARKED else None
+        if job.kind == JobKind.GATE or (reason is not None and reason.needs_human):
             self.progress.gates += by
+            if reason is not None and reason.is_trouble:
+                self.progress.troubles += by
         elif job.attempt > 1:
             self.progress.retrying += by
 
-    def schedule(self, name: str) -> None:
-        """A new visit to a step becomes live, in the slot that was freed last, or in a new one."""
-        step = self.graph.steps[name]
-        visit = self.progress.enter(self.graph, name)
-        if visit > step.visit_limit:
-            self.progress.leave(self.graph, name)
-            self.fail(
-                {
-                    "type": "VisitLimitReached",
-                    "message": f"step {name!r} was reached more than {step.visit_limit} times; "
-                    "raise its visit_limit= if that is meant",
-                    "step": name,
-                }
-            )
-            return
-        slot = self.freed.pop() if self.freed else self._new_slot()
-        delay = self.graph.delay_of(step)
-        self.next[slot] = NextJob(
-            slot=slot,
-            step=name,
-            visit=visit,
-            attempt=1,
-            saw=self.seq,
-            queue=step.options.queue,
-            priority=step.options.priority,
-            kind=JobKind.WAIT if step.kind is StepKind.WAIT else JobKind.STEP,
-            lane=Lane.ALONE if step.irreversible else Lane.AHEAD,
-            state=JobState.SLEEPING if delay > 0 else JobState.READY,
-            delay=delay,
-        )
-
-    def _new_slot(self) -> int:
+    def free_slot(self) -> int:
+        """The slot that was freed last, or a new one."""
+        if self.freed:
+            return self.freed.pop()
         self.progress.slots += 1
         return self.progress.slots - 1
 
-    def follow(self, job: Job, outcome: str) -> bool:
-        """Take the transition of ``outcome`` from a step that has left; return whether there was one."""
-        edge = self.graph.edges.get((job.step, outcome))
-        if edge is not None and edge.target != COMPLETE:
-            self.schedule(edge.target)
-        return edge is not None
-
-    def settle_joins(self) -> None:
-        """Run or skip each join that can be decided now."""
-        for join, runs in joins.decisions(self.graph, self.progress):
-            if runs:
-                self.schedule(join)
-            else:
-                self.audit("skipped", join)
-            if self.ending is not None:
-                break
-
     # -- ending --------------------------------------------------------------------------------------------------
 
-    def fail(self, error: JSONObject) -> None:
-        """The run fails with ``error``: nothing is decided about it any more, so the first reason stands."""
-        self.ending, self.error = RunStatus.FAILING, error
+    def fail(self, error: JSONObject, at: int | None = None) -> None:
+        """The run fails with ``error``: nothing is decided about it any more, so the first reason stands.
 
-    def withdraw(self, reason: str) -> None:
+        Args:
+            error: The reason.
+            at: The place in the history of the attempt that is the reason; by default what comes next.
+        """
+        self.ending, self.error = RunStatus.FAILING, error
+        self.progress.failed_at = self.seq if at is None else at
+
+    def withdraw(self, reason: str, *, force: bool = False) -> None:
         """Take away what does not execute yet.
 
+        Args:
+            reason: Why, for the history.
+            force: Also what executes: its result will come too late.
+
         Raises:
-            NeedsAllJobs: Not all jobs of the run were given.
+            NeedsMore: Not all jobs of the run were given.
+            InconsistentRun: They were, and are not those that the run's state counts.
         """
         if not self.has_all_jobs:
-            raise NeedsAllJobs
+            if self.facts.jobs:
+                raise InconsistentRun(self.run.id)
+            raise NeedsMore(jobs=True)
         for _, job in sorted({**self.jobs, **self.next}.items(), key=lambda item: item[0]):
-            if job is not None and job.state is not JobState.CLAIMED:
+            if job is None or job.kind == JobKind.TIMER:
+                continue
+            if force or job.state is not JobState.CLAIMED or job.kind in BODILESS:
                 self.record(job, AttemptStatus.CANCELLED, error={"type": "Cancelled", "message": reason})
                 self.leave(job)
 
@@ -219,6 +223,7 @@ class Draft:
         running = shown_status(self.run.status, claimed=True)
         if not may_move(RUN_MOVES, self.run.status, status) and not may_move(RUN_MOVES, running, status):
             raise AssertionError(f"the planner would move run {self.run.id} from {self.run.status} to {status}")
+        self._announce_gates()
         plan = Plan(
             run=self.run,
             status=status,
@@ -233,12 +238,28 @@ class Draft:
             removed=[slot for slot, job in self.next.items() if job is None and slot in self.jobs],
             discarded=self.discarded,
             flag=status.ending and not self.run.status.ending,
+            signals=self.signals,
+            consumed=self.consumed,
         )
+        if self.progress.deadline and (status.ending or status.terminal):
+            self._drop_deadline(plan)
         if may_snapshot and not status.terminal and self._snapshot_due():
             plan.snapshot_seq, plan.seq = plan.seq, plan.seq + 1
         for job in plan.jobs:
             job.saw = job.saw if job.same_visit else plan.seq
         return plan
+
+    def _announce_gates(self) -> None:
+        """Gates are announced once it is clear that the run really waits at them."""
+        for job in self.next.values():
+            if job is not None and job.kind == JobKind.GATE and not (job.same_visit and job.slot in self.jobs):
+                self.audit("paused", job.step, visit=job.visit, reason=job.reason)
+
+    def _drop_deadline(self, plan: Plan) -> None:
+        """A run that is ending has no deadline any more; nobody needs to have read its job to take it away."""
+        self.progress.deadline = False
+        if DEADLINE_SLOT not in plan.removed and self.run.progress.deadline:
+            plan.removed.append(DEADLINE_SLOT)
 
     def _snapshot_due(self) -> bool:
         base = max(self.progress.snapshot, SNAPSHOT_FLOOR)
@@ -248,8 +269,8 @@ class Draft:
         """The run's status: one pure function of what is live."""
         live, progress = self.progress.live_count, self.progress
         if self.ending is not None:
-            return self.ending if live else ENDS.get(self.ending, self.ending)
-        if self.run.status is RunStatus.PENDING and not self.executed:
+            return self.ending if live or self.ending.terminal else self._end()
+        if self.run.status is RunStatus.PENDING and not self.executed and live > progress.gates:
             return RunStatus.PENDING
         if not live:
             return RunStatus.COMPLETED
@@ -257,7 +278,19 @@ class Draft:
             return RunStatus.RUNNING
         return RunStatus.RETRYING if progress.retrying else RunStatus.PAUSED
 
+    def _end(self) -> RunStatus:
+        """Where a run that is ending arrives once nothing executes any more."""
+        if self.ending is RunStatus.COMPENSATING and self.progress.undo is not None:
+            return RunStatus.CANCELLED if self.progress.undo.cancelled else RunStatus.FAILED
+        return RunStatus.CANCELLED if self.ending is RunStatus.CANCELLING else RunStatus.FAILED
+
     def _attention(self, status: RunStatus) -> str | None:
-        if status in (RunStatus.FAILING, RunStatus.FAILED):
+        undo = self.progress.undo
+        if self.progress.troubles:
+            return self.attention
+        if status is RunStatus.CANCELLED and undo is not None and undo.left:
+            return NOT_COMPENSATED
+        cancelled = undo is not None and undo.cancelled
+        if status in (RunStatus.FAILING, RunStatus.FAILED) or (status is RunStatus.COMPENSATING and not cancelled):
             return RunStatus.FAILED
-        return self.attention if self.progress.gates else None
+        return RunStatus.PAUSED if self.progress.gates else None

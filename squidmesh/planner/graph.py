@@ -7,12 +7,16 @@ the run row and cost next to nothing however wide a graph is.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from squidmesh.context import Outcome
 from squidmesh.definition import COMPLETE, Definition, Step, StepKind, Transition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+GATE_OUTCOMES: Final = (Outcome.REJECTED, Outcome.TIMEOUT)
+"""How a gate, or a wait for a signal, may end otherwise than well."""
 
 StepSet: TypeAlias = int
 """A set of steps as a bit set over the graph's canonical order."""
@@ -81,6 +85,14 @@ class Graph:
             reached |= ahead
         return reached
 
-    def delay_of(self, step: Step) -> float:
-        """Seconds that a visit to this step sleeps before it is due: a wait's duration, otherwise none."""
-        return float(step.settings["seconds"]) if step.kind is StepKind.WAIT else 0.0
+    def way(self, step: str, outcome: str) -> Transition | None:
+        """The transition that an outcome takes. What people and signals did not do goes the way of errors otherwise."""
+        edge = self.edges.get((step, outcome))
+        if edge is None and outcome in GATE_OUTCOMES and self.steps[step].kind in (StepKind.APPROVAL, StepKind.SIGNAL):
+            edge = self.edges.get((step, Outcome.ERROR))
+        return edge
+
+    @cached_property
+    def undoable(self) -> StepSet:
+        """The steps that have a compensation."""
+        return self.set_of(step.name for step in self.definition.steps if step.compensate)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from squidmesh.records import DeclaredStep, History, StepRun
+from squidmesh.records import DeclaredStep, History, JobKind, StepRun
 from squidmesh.states import AttemptStatus, JobState, StepStatus
 
 if TYPE_CHECKING:
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from squidmesh.planner.graph import Graph
     from squidmesh.records import Attempt, AuditEvent, JSONObject, StepState
+
+    Key: TypeAlias = tuple[str, int, bool]
+    """A step, a visit to it, and whether it is about undoing that."""
 
 
 def context_of(outputs: Iterable[tuple[int, JSONObject]], below: int | None = None) -> JSONObject:
@@ -45,15 +48,16 @@ def history_of(
         next_seq: Where the next page begins; None on the last one.
     """
     by_step = {state.step: state for state in states}
-    visits: dict[tuple[str, int], list[Attempt]] = {}
+    visits: dict[Key, list[Attempt]] = {}
     for attempt in attempts:
-        visits.setdefault((attempt.step, attempt.visit), []).append(attempt)
+        visits.setdefault((attempt.step, attempt.visit, attempt.kind == JobKind.COMPENSATION), []).append(attempt)
     saws = {key: made[0].saw for key, made in visits.items()}
     if next_seq is None:
         for state in by_step.values():
             if state.visit is not None and state.saw is not None:
-                visits.setdefault((state.step, state.visit), [])
-                saws.setdefault((state.step, state.visit), state.saw)
+                key = state.step, state.visit, state.kind == JobKind.COMPENSATION
+                visits.setdefault(key, [])
+                saws.setdefault(key, state.saw)
     contexts = {saw: {**payload, **context_of(outputs, saw)} for saw in set(saws.values())}
     return History(
         steps=tuple(_declared(graph, name, by_step.get(name)) for name in _in_order(graph)),
@@ -85,6 +89,8 @@ def _declared(graph: Graph, name: str, state: StepState | None) -> DeclaredStep:
 def _status(state: StepState) -> StepStatus:
     """Where a step stands: what is live counts more than what has ended."""
     match state.state:
+        case JobState.CLAIMED | JobState.READY | JobState.SLEEPING if state.kind == JobKind.COMPENSATION:
+            return StepStatus.COMPENSATING
         case JobState.CLAIMED:
             return StepStatus.RUNNING
         case JobState.PARKED:
@@ -94,16 +100,25 @@ def _status(state: StepState) -> StepStatus:
                 return StepStatus.RETRYING
             return StepStatus.READY if waiting is JobState.READY else StepStatus.SLEEPING
         case None:
-            return StepStatus.SKIPPED if state.skipped or state.ended is None else StepStatus(state.ended)
+            return _ended(state)
+
+
+def _ended(state: StepState) -> StepStatus:
+    if state.skipped or state.ended is None:
+        return StepStatus.SKIPPED
+    if state.ended_kind == JobKind.COMPENSATION:
+        return StepStatus.COMPENSATED if state.ended is AttemptStatus.COMPLETED else StepStatus.NOT_COMPENSATED
+    return StepStatus(state.ended)
 
 
 def _step_run(
-    graph: Graph, key: tuple[str, int], attempts: Sequence[Attempt], state: StepState | None, context: JSONObject
+    graph: Graph, key: Key, attempts: Sequence[Attempt], state: StepState | None, context: JSONObject
 ) -> StepRun:
-    step, visit = key
+    step, visit, undoing = key
     latest = attempts[-1] if attempts else None
-    live = state is not None and state.visit == visit
+    live = state is not None and state.visit == visit and (state.kind == JobKind.COMPENSATION) == undoing
     return StepRun(
+        kind="compensation" if undoing else latest.kind if latest else "step",
         step=step,
         visit=visit,
         status=_status(state) if state and live else StepStatus(latest.status if latest else StepStatus.WAITING),

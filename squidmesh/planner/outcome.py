@@ -5,6 +5,7 @@ The executor makes them of what user code did; the caretaker makes ``Abandoned``
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,6 +26,11 @@ class Output:
 
     text: str
     value: JSONObject
+
+    @staticmethod
+    def of(value: JSONObject) -> Output:
+        """The output of a value that was encoded and decoded already, part by part."""
+        return Output(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")), value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,11 @@ class Failed:
     retryable: bool = True
     retry_after: float | None = None
     chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """The time is over that a job without a body slept for: a wait's, a gate's, a signal's, or that of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,7 @@ class Broken:
     error: JSONObject
 
 
-Happening: TypeAlias = Completed | Failed | Deferred | Abandoned | Returned | Unknown | Broken
+Happening: TypeAlias = Completed | Failed | Elapsed | Deferred | Abandoned | Returned | Unknown | Broken
 
 
 @dataclass(frozen=True, slots=True)

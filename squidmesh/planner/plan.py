@@ -12,6 +12,7 @@ from squidmesh.records import JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState, RunStatus, shown_status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from squidmesh.planner.outcome import Finding, Output
@@ -78,6 +79,34 @@ class NewAudit:
     metadata: JSONObject = field(default_factory=dict[str, "JSON"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSignal:
+    """A signal to insert: what was sent to the run.
+
+    Args:
+        name: Its name.
+        key: The sender's name for this delivery.
+        payload: What was sent.
+        seq: Its place in the run's history.
+        consumed_by: The ``seq`` of the attempt that it ended; None if nothing waits for it yet.
+    """
+
+    name: str
+    key: str
+    payload: Output
+    seq: int
+    consumed_by: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumedSignal:
+    """A signal that was kept, and has ended an attempt now."""
+
+    name: str
+    key: str
+    consumed_by: int
+
+
 @dataclass(slots=True, kw_only=True)
 class NextJob:
     """A job as it shall be; its fields are those of ``records.Job``.
@@ -123,6 +152,7 @@ class NextJob:
             lane=job.lane,
             crashes=job.crashes,
             defers=job.defers,
+            reason=job.reason if job.kind in (JobKind.GATE, JobKind.SIGNAL) else None,
             same_visit=True,
         )
 
@@ -151,6 +181,8 @@ class Plan:
         discarded: Findings that came too late: their job is no longer the finder's.
         snapshot_seq: Place in the history reserved for a snapshot of the context, if one is due.
         flag: Whether the jobs that still execute are to be told to stop.
+        signals: Signals to insert.
+        consumed: Signals that were kept, and are consumed now.
     """
 
     run: LockedRun
@@ -167,6 +199,8 @@ class Plan:
     discarded: list[Finding]
     snapshot_seq: int | None = None
     flag: bool = False
+    signals: Sequence[NewSignal] = ()
+    consumed: Sequence[ConsumedSignal] = ()
 
     @property
     def jobs(self) -> list[NextJob]:
@@ -210,14 +244,35 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPlan:
-    """What is to be inserted for a new run; the same for all runs of one graph.
+    """What is to be inserted for a new run; the same for all runs of one graph that begin at the beginning.
 
     Args:
-        status: Pending.
-        progress: The progress of a run whose entry steps are scheduled.
-        jobs: The entry steps' jobs.
+        status: Pending; or what follows from waiting for people or signals at once.
+        attention: What needs a human.
+        seq: The next place in its history.
+        progress: The progress of a run whose first steps are scheduled.
+        jobs: The jobs that it begins with.
+        attempts: What it takes over from the run that it replays.
+        audits: What was done to it already.
     """
 
     status: RunStatus
     progress: Progress
     jobs: tuple[NextJob, ...]
+    attention: str | None = None
+    seq: int = 1
+    attempts: tuple[NewAttempt, ...] = ()
+    audits: tuple[NewAudit, ...] = ()
+
+    @staticmethod
+    def of(plan: Plan) -> StartPlan:
+        """The start that a plan for a blank run comes to."""
+        return StartPlan(
+            status=plan.status,
+            attention=plan.attention,
+            seq=plan.seq,
+            progress=plan.progress,
+            jobs=tuple(plan.added),
+            attempts=tuple(plan.attempts),
+            audits=tuple(plan.audits),
+        )

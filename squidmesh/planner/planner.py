@@ -1,7 +1,7 @@
 """The planner: (graph, run, what happened) -> plan. Pure: values in, values out.
 
-This is the only place that decides what happens to a run. Whoever wants to change one locks it, asks here, and saves
-the answer.
+The planner is the only code that decides what happens to a run. Whoever wants to change one locks it, asks here (or in
+``decisions`` and ``again``, what people ask for), and saves the answer.
 """
 
 from __future__ import annotations
@@ -11,28 +11,32 @@ from typing import TYPE_CHECKING, Final
 
 from squidmesh.context import Outcome
 from squidmesh.errors import IllegalMove
-from squidmesh.planner import joins
+from squidmesh.planner import compensation
 from squidmesh.planner.draft import Draft
+from squidmesh.planner.facts import Facts
 from squidmesh.planner.outcome import (
     Abandoned,
     Broken,
     Completed,
     Deferred,
+    Elapsed,
     Failed,
     Returned,
     Unknown,
 )
 from squidmesh.planner.plan import NextJob, StartPlan
-from squidmesh.records import Lane
+from squidmesh.planner.progress import Undo
+from squidmesh.planner.scheduling import add_deadline, lead_on, output_of, schedule, settle
+from squidmesh.records import BODILESS, JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from squidmesh.planner.graph import Graph
-    from squidmesh.planner.outcome import Finding
+    from squidmesh.planner.outcome import Finding, Output
     from squidmesh.planner.plan import LockedRun, Plan
-    from squidmesh.records import JSON, Job
+    from squidmesh.records import JSON, Job, JSONObject
 
 CRASH_BUDGET: Final = 3
 """How often a worker may die with a step that was marked as started."""
@@ -41,12 +45,12 @@ CANCELLABLE: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.RETRYING, 
 
 
 def plan_start(graph: Graph, run: LockedRun) -> StartPlan:
-    """What a new run begins with: a job for each entry step."""
-    draft = Draft(graph, run, {})
+    """What a new run begins with: a job for each entry step, and one for its deadline."""
+    draft = Draft(graph, run, {}, Facts())
     for step in graph.definition.entries:
-        draft.schedule(step.name)
-    plan = draft.conclude()
-    return StartPlan(status=RunStatus.PENDING, progress=plan.progress, jobs=tuple(plan.added))
+        schedule(draft, step.name)
+    add_deadline(draft)
+    return StartPlan.of(draft.conclude())
 
 
 def plan_findings(
@@ -54,6 +58,7 @@ def plan_findings(
     run: LockedRun,
     jobs: Mapping[int, Job],
     findings: Iterable[Finding],
+    facts: Facts | None = None,
     *,
     may_snapshot: bool = False,
 ) -> Plan:
@@ -64,31 +69,38 @@ def plan_findings(
         run: The run, locked.
         jobs: Its jobs by slot, read under the lock: at least those that the findings speak of.
         findings: What happened. A finding whose fence (worker and claim number) does not hold is discarded.
+        facts: What else was read of the run.
         may_snapshot: Whether the caller has the context at hand, should a snapshot be due.
 
     Raises:
-        NeedsAllJobs: The run fails, and not all of its jobs were given.
+        NeedsMore: Something else must be read before this can be decided.
     """
-    draft = Draft(graph, run, jobs)
+    draft = Draft(graph, run, jobs, facts or Facts())
     for finding in findings:
         job = jobs.get(finding.slot)
         if job is None or finding.slot in draft.next or not _fence_holds(job, finding):
             draft.discarded.append(finding)
             continue
         draft.executed |= not isinstance(finding.happening, (Returned, Unknown))
-        if draft.ending is not None and graph.readable:
+        if draft.ending is not None and graph.readable and job.kind != JobKind.COMPENSATION:
             _settle_ending(draft, job, finding)
         else:
             _settle(draft, job, finding)
-    if draft.ending is None and graph.readable:
-        draft.settle_joins()
-    if draft.ending is RunStatus.FAILING and run.status is not RunStatus.FAILING:
-        draft.withdraw("the run failed")
+    if graph.readable:
+        finish(draft)
     return draft.conclude(may_snapshot=may_snapshot)
 
 
 def plan_cancel(
-    graph: Graph, run: LockedRun, jobs: Mapping[int, Job], *, actor: JSON, comment: str | None
+    graph: Graph,
+    run: LockedRun,
+    jobs: Mapping[int, Job],
+    facts: Facts,
+    *,
+    actor: JSON,
+    comment: str | None,
+    compensate: bool = False,
+    force: bool = False,
 ) -> Plan | None:
     """Cancel a run: what does not execute yet is taken away, what executes is told and waited for.
 
@@ -96,33 +108,50 @@ def plan_cancel(
         graph: The graph that the run started with.
         run: The run, locked.
         jobs: All its jobs by slot.
+        facts: What else was read of the run.
         actor: Who cancels.
         comment: What they say about it.
+        compensate: Whether what its steps did is undone then.
+        force: Whether what executes is not waited for; also of a run that is ending already.
 
     Returns:
         The plan, or None when the run is cancelled already or about to be.
 
     Raises:
         IllegalMove: It has completed or failed, or is failing.
+        NeedsMore: Something else must be read before this can be decided.
     """
-    if run.status in (RunStatus.CANCELLED, RunStatus.CANCELLING):
+    forced = force and run.status in (RunStatus.CANCELLING, RunStatus.FAILING)
+    if run.status in (RunStatus.CANCELLED, RunStatus.CANCELLING) and not forced:
         return None
-    if run.status not in CANCELLABLE:
+    if run.status not in CANCELLABLE and not forced:
         raise IllegalMove(run.id, run.status, "cancel", CANCELLABLE)
-    draft = Draft(graph, run, jobs)
-    draft.ending = RunStatus.CANCELLING
-    draft.audit("cancelled", actor=actor, comment=comment)
-    draft.withdraw("the run was cancelled")
-    return draft.conclude()
+    draft = Draft(graph, run, jobs, facts)
+    if not forced:
+        draft.ending = RunStatus.CANCELLING
+        draft.progress.undo = Undo(below=0, cancelled=True) if compensate else None
+    how = {key: True for key, chosen in (("compensate", compensate), ("force", force)) if chosen}
+    draft.audit("cancelled", actor=actor, comment=comment, metadata=how)
+    draft.withdraw("the run was cancelled", force=force)
+    return finish(draft).conclude()
 
 
 def plan_watch(graph: Graph, run: LockedRun) -> Plan | None:
     """Ask for a notification of the run's end; None when it has ended or is watched already."""
     if run.status.terminal or run.progress.watched:
         return None
-    draft = Draft(graph, run, {})
+    draft = Draft(graph, run, {}, Facts())
     draft.progress.watched = True
     return draft.conclude()
+
+
+def finish(draft: Draft) -> Draft:
+    """Follow up what was decided: joins and kept signals; or what a run that is ending does next."""
+    settle(draft)
+    if draft.ending is RunStatus.FAILING and draft.run.status is not RunStatus.FAILING:
+        draft.withdraw("the run failed")
+    compensation.begin(draft)
+    return draft
 
 
 def _fence_holds(job: Job, finding: Finding) -> bool:
@@ -132,6 +161,9 @@ def _fence_holds(job: Job, finding: Finding) -> bool:
 
 def _settle_ending(draft: Draft, job: Job, finding: Finding) -> None:
     """In a run that is ending, a result is recorded and starts nothing."""
+    if job.kind == JobKind.TIMER:
+        draft.next[job.slot] = None
+        return
     match finding.happening:
         case Completed(output, outcome):
             draft.record(job, AttemptStatus.COMPLETED, finding, outcome=outcome, output=output)
@@ -139,7 +171,7 @@ def _settle_ending(draft: Draft, job: Job, finding: Finding) -> None:
             draft.record(job, AttemptStatus.FAILED, finding, error=error)
         case Abandoned(error) | Broken(error):
             draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
-        case Deferred() | Returned() | Unknown():
+        case Deferred() | Returned() | Unknown() | Elapsed():
             error = {"type": "Cancelled", "message": f"the run was {draft.ending} before the step was done"}
             draft.record(job, AttemptStatus.CANCELLED, finding, error=error)
     draft.leave(job)
@@ -148,8 +180,10 @@ def _settle_ending(draft: Draft, job: Job, finding: Finding) -> None:
 def _settle(draft: Draft, job: Job, finding: Finding) -> None:
     """Turn one happening into what follows from it."""
     match finding.happening:
-        case Completed() as completed:
-            _complete(draft, job, finding, completed)
+        case Completed(output, outcome):
+            _complete(draft, job, finding, outcome, output)
+        case Elapsed():
+            _elapse(draft, job, finding)
         case Failed() as failed:
             _fail(draft, job, finding, failed)
         case Deferred(delay, reason):
@@ -162,35 +196,48 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
         case Unknown():
             draft.park(job, ParkedReason.UNKNOWN_STEP)
         case Broken(error):
-            draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
+            if job.kind != JobKind.TIMER:  # which is no step's
+                draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
             draft.park(job, ParkedReason.QUARANTINED)
 
 
-def _complete(draft: Draft, job: Job, finding: Finding, completed: Completed) -> None:
-    outcome = completed.outcome
-    draft.record(job, AttemptStatus.COMPLETED, finding, outcome=outcome, output=completed.output)
+def _complete(draft: Draft, job: Job, finding: Finding, outcome: str, output: Output | None) -> None:
+    draft.record(job, AttemptStatus.COMPLETED, finding, outcome=outcome, output=output)
     draft.leave(job)
-    if outcome == Outcome.OK:
-        joins.mark(draft.graph, draft.progress, job.step)
-        draft.follow(job, outcome)
-        return
-    joins.spoil(draft.graph, draft.progress, job.step)
-    if not draft.follow(job, outcome):
-        draft.fail(
-            {
-                "type": "NoTransition",
-                "message": f"step {job.step!r} ended with outcome {outcome!r}, which has no transition; "
-                f"declare transition({job.step}, on={outcome!r}, to=...)",
-                "step": job.step,
-                "outcome": outcome,
-            }
+    if job.kind == JobKind.COMPENSATION:
+        compensation.ended(draft, job, None)
+    else:
+        lead_on(draft, job.step, outcome)
+
+
+def _elapse(draft: Draft, job: Job, finding: Finding) -> None:
+    """A wait is over; or nobody decided, nothing came, or the run did not end in time."""
+    if job.kind == JobKind.WAIT:
+        _complete(draft, job, finding, Outcome.OK, None)
+    elif job.kind == JobKind.TIMER:
+        draft.next[job.slot] = None
+        draft.fail({"type": "DeadlineExceeded", "message": "the run did not end before its deadline"})
+    else:
+        step, gate = draft.graph.steps[job.step], job.kind == JobKind.GATE
+        draft.record(
+            job,
+            AttemptStatus.COMPLETED,
+            finding,
+            outcome=Outcome.TIMEOUT,
+            output=output_of(step, {"decision": Outcome.TIMEOUT}) if gate else None,
         )
+        draft.leave(job)
+        what = "nobody decided" if gate else f"the signal {step.settings['signal']!r} did not come"
+        error = {"type": "TimedOut", "message": f"{what} in time at step {job.step!r}", "step": job.step}
+        lead_on(draft, job.step, Outcome.TIMEOUT, error)
 
 
 def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed) -> None:
     """Another attempt, else the error transition, else the run fails."""
-    policy = draft.graph.steps[job.step].options.retry
-    delay = policy.delay_after(job.attempt, failed.chance) if failed.retryable else None
+    options, undoing = draft.graph.steps[job.step].options, job.kind == JobKind.COMPENSATION
+    policy = options.compensate_retry if undoing else options.retry
+    made = job.attempt - (0 if undoing else draft.progress.retried.get(job.step, 0))
+    delay = policy.delay_after(made, failed.chance) if failed.retryable else None
     error = failed.error
     if failed.retry_after is not None and policy.max_attempts == 1:
         error = {**error, "hint": "the step asked to be retried, but declares no Retry; add retry=Retry(...)"}
@@ -198,23 +245,28 @@ def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed) -> None:
     if delay is not None:
         delay = failed.retry_after if failed.retry_after is not None else delay
         draft.again(job, replace(NextJob.same(job), attempt=job.attempt + 1).after(delay))
-        return
+    else:
+        fail_for_good(draft, job, error)
+
+
+def fail_for_good(draft: Draft, job: Job, error: JSONObject) -> None:
+    """A visit has failed, which is recorded, and is not tried again."""
     draft.leave(job)
-    joins.spoil(draft.graph, draft.progress, job.step)
-    edge = draft.graph.edges.get((job.step, Outcome.ERROR))
-    if edge is None:
-        draft.fail({**error, "step": job.step})
-        return
-    if edge.recovery is not None:
-        draft.audit("routed", job.step, target=edge.target, recovery=edge.recovery)
-    draft.follow(job, Outcome.ERROR)
+    if job.kind == JobKind.COMPENSATION:
+        compensation.ended(draft, job, error)
+    else:
+        lead_on(draft, job.step, Outcome.ERROR, {**error, "step": job.step})
 
 
 def _abandon(draft: Draft, job: Job, finding: Finding, abandoned: Abandoned) -> None:
     """Run it again, more carefully; or ask a human, when that could do harm."""
+    if job.kind in BODILESS:
+        draft.again(job, NextJob.same(job))  # nothing was executing
+        return
     draft.record(job, AttemptStatus.ABANDONED, finding, error=abandoned.error)
     crashes = job.crashes + (job.started and not abandoned.cut_off)
-    if job.started and draft.graph.steps[job.step].irreversible:
+    irreversible = draft.graph.steps[job.step].irreversible and job.kind != JobKind.COMPENSATION
+    if job.started and irreversible:
         draft.park(job, ParkedReason.INTERRUPTED)
     elif crashes >= CRASH_BUDGET:
         draft.park(job, ParkedReason.QUARANTINED)

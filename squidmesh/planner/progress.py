@@ -6,11 +6,27 @@ It holds sets and counts, never a list with an entry per live step: it stays sma
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from squidmesh.planner.graph import Graph, StepSet
     from squidmesh.records import JSONObject
+
+
+class Undo(NamedTuple):
+    """How the undoing of completed visits stands; stored as a list.
+
+    Attributes:
+        below: What completed below this place in the history is still to be undone.
+        cancelled: Whether the run is cancelled at the end of it, rather than failed.
+        undone: How many visits were undone.
+        left: How many could not be.
+    """
+
+    below: int
+    cancelled: bool
+    undone: int = 0
+    left: int = 0
 
 
 @dataclass(slots=True)
@@ -27,9 +43,15 @@ class Progress:
         slots: The next free slot for a job.
         retrying: How many live jobs are at their second or a later attempt and do not wait for a human.
         gates: How many live jobs wait for a human.
+        troubles: How many of those do so because something went wrong.
         weight: Bytes of output since the last snapshot of the context.
         snapshot: Bytes of the last snapshot of the context.
         watched: Whether somebody asked to be notified of the end.
+        deadline: Whether the run has a deadline, which is a job that belongs to no step.
+        signals: How many signals of a name came before anything waited for them.
+        retried: For steps of a failed run that are tried again, how many attempts were made before.
+        failed_at: The place in the history of what made the run fail.
+        undo: How completed visits are being undone, once they are.
     """
 
     live: StepSet = 0
@@ -41,9 +63,15 @@ class Progress:
     slots: int = 0
     retrying: int = 0
     gates: int = 0
+    troubles: int = 0
     weight: int = 0
     snapshot: int = 0
     watched: bool = False
+    deadline: bool = False
+    signals: dict[str, int] = field(default_factory=dict[str, int])
+    retried: dict[str, int] = field(default_factory=dict[str, int])
+    failed_at: int = 0
+    undo: Undo | None = None
 
     @property
     def live_count(self) -> int:
@@ -62,22 +90,33 @@ class Progress:
             self.slots,
             self.retrying,
             self.gates,
+            self.troubles,
             self.weight,
             self.snapshot,
             self.watched,
+            self.deadline,
+            self.signals.copy(),
+            self.retried.copy(),
+            self.failed_at,
+            self.undo,
         )
 
     def enter(self, graph: Graph, step: str) -> int:
         """Count a new visit to ``step`` and its job; return the visit's number."""
         bit = graph.bit[step]
-        if self.live & bit:
-            self.twice[step] = self.twice.get(step, 1) + 1
-        self.live |= bit
+        self.come_back(graph, step)
         visit = 1
         if self.seen & bit:
             visit = self.visits[step] = self.visits.get(step, 1) + 1
         self.seen |= bit
         return visit
+
+    def come_back(self, graph: Graph, step: str) -> None:
+        """Count a job of ``step`` that is about a visit which was counted before."""
+        bit = graph.bit[step]
+        if self.live & bit:
+            self.twice[step] = self.twice.get(step, 1) + 1
+        self.live |= bit
 
     def leave(self, graph: Graph, step: str) -> None:
         """Count a job of ``step`` out."""
@@ -99,9 +138,15 @@ class Progress:
             "slots": self.slots,
             "retrying": self.retrying,
             "gates": self.gates,
+            "troubles": self.troubles,
             "weight": self.weight,
             "snapshot": self.snapshot,
             "watched": self.watched,
+            "deadline": self.deadline,
+            "signals": self.signals,
+            "retried": self.retried,
+            "failed_at": self.failed_at,
+            "undo": self.undo,
         }
         return {key: value for key, value in said.items() if value}
 
@@ -113,4 +158,6 @@ class Progress:
             known[key] = int(stored.get(key, "0"), 16)
         for key in ("marked", "spoiled"):
             known[key] = {join: int(marks, 16) for join, marks in stored.get(key, {}).items()}
+        if "undo" in stored:
+            known["undo"] = Undo(*stored["undo"])
         return Progress(**known)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from squidmesh.records import JobKind
 from squidmesh.store import columns
 from squidmesh.store.codec import decode
-from squidmesh.store.rows import jobs_of
+from squidmesh.store.rows import jobs_of, optional
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Material:
         fingerprint: Names the graph it runs on.
         status: As stored.
         payload: What it was started with.
+        error: Why it is ending, if it is.
         outputs: (seq, output) in order, from the last snapshot that all of the jobs saw.
     """
 
@@ -51,6 +52,7 @@ class Material:
     fingerprint: str
     status: str
     payload: JSONObject
+    error: JSONObject | None
     outputs: tuple[tuple[int, JSONObject], ...]
 
 
@@ -112,9 +114,10 @@ def read_claimed(keys: Sequence[tuple[UUID, int]] = ()) -> Statement[list[Materi
 
 
 def _material_of(row: Row) -> Material:
-    run_id, workflow, trigger, fingerprint, status, payload, seqs, texts = row
+    run_id, workflow, trigger, fingerprint, status, payload, error, seqs, texts = row
     outputs = tuple((seq, cast("JSONObject", decode(text))) for seq, text in zip(seqs or (), texts or (), strict=True))
-    return Material(run_id, workflow, trigger, fingerprint, status, cast("JSONObject", decode(payload)), outputs)
+    said = cast("JSONObject", decode(payload))
+    return Material(run_id, workflow, trigger, fingerprint, status, said, optional(error), outputs)
 
 
 def wake_jobs(queues: Sequence[str], most: int = WAKE_BATCH) -> Statement[tuple[int, float | None]]:

@@ -103,7 +103,7 @@ def run_of(row: Row) -> Run:
 
 def attempt_of(row: Row) -> Attempt:
     """An ended attempt."""
-    seq, step, visit, attempt, status, outcome, output, error, worker, saw, takes, started, finished = row
+    seq, step, visit, attempt, status, outcome, output, error, worker, saw, takes, started, finished, kind = row
     return Attempt(
         seq=seq,
         step=step,
@@ -118,16 +118,18 @@ def attempt_of(row: Row) -> Attempt:
         takes=None if takes is None else tuple(takes),
         started_at=instant(started),
         finished_at=instant(finished),
+        kind=kind,
     )
 
 
 def step_state_of(row: Row) -> StepState:
     """Where a step stands."""
-    step, ended_visit, ended, skipped, visit, attempt, saw, state, due_at, reason = row
+    step, ended_visit, ended, ended_kind, skipped, visit, attempt, saw, state, due_at, reason, kind = row
     return StepState(
         step=step,
         ended_visit=ended_visit,
         ended=AttemptStatus(ended) if ended else None,
+        ended_kind=ended_kind,
         skipped=skipped,
         visit=visit,
         attempt=attempt,
@@ -135,6 +137,7 @@ def step_state_of(row: Row) -> StepState:
         state=JobState(state) if state else None,
         due_at=instant(due_at),
         reason=reason,
+        kind=kind,
     )
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from squidmesh.planner.decisions import Vote
+from squidmesh.planner.facts import Completion, KeptSignal
 from squidmesh.store import columns
 from squidmesh.store.codec import encode
 from squidmesh.store.rows import attempt_of, audit_of, instant, locked_run_of, optional, run_of, step_state_of
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from squidmesh.planner.plan import LockedRun, StartPlan
-    from squidmesh.records import Attempt, AuditEvent, JSONObject, Run, StepState
+    from squidmesh.records import JSON, Attempt, AuditEvent, JSONObject, Run, StepState
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Rows
 
@@ -32,7 +34,6 @@ class NewRuns:
         fingerprint: Names its graph.
         trigger: The trigger that starts them.
         plan: What each begins with.
-        seq: The first free place in their history.
         run_at: When they may begin.
         delay: Seconds from now until they may begin.
         replayed_from: The run that they replay.
@@ -44,7 +45,6 @@ class NewRuns:
     fingerprint: str
     trigger: str
     plan: StartPlan
-    seq: int
     run_at: datetime | None = None
     delay: float = 0.0
     replayed_from: UUID | None = None
@@ -66,12 +66,15 @@ def start_runs(new: NewRuns, channel: str, *, always_notify: bool) -> Statement[
         "fingerprint": new.fingerprint,
         "trigger": new.trigger,
         "status": new.plan.status,
+        "attention": new.plan.attention,
         "state": encode(new.plan.progress.to_json(), what="state").text,
-        "seq": new.seq,
+        "seq": new.plan.seq,
         "replayed_from": new.replayed_from,
         "run_at": new.run_at,
         "delay": new.delay,
         "slots": columns.whole(job.slot for job in jobs),
+        "visits": columns.whole(job.visit for job in jobs),
+        "reasons": columns.texts(job.reason for job in jobs),
         "steps": columns.texts(job.step for job in jobs),
         "kinds": columns.texts(job.kind for job in jobs),
         "queues": columns.texts(job.queue for job in jobs),
@@ -163,6 +166,69 @@ def read_audits(run_id: UUID, after: int, below: int | None) -> Statement[list[A
 def read_step_states(run_id: UUID) -> Statement[list[StepState]]:
     """Where each step of a run stands that was reached or is live."""
     return Statement("read_step_states", {"run_id": run_id}, lambda rows: [step_state_of(row) for row in rows])
+
+
+def read_signals(run_ids: Sequence[UUID]) -> Statement[list[tuple[UUID, KeptSignal]]]:
+    """The signals of locked runs that nothing has consumed yet, in order."""
+    return Statement("read_signals", {"run_ids": columns.ids(run_ids)}, _kept_signals)
+
+
+def _kept_signals(rows: Rows) -> list[tuple[UUID, KeptSignal]]:
+    return [(run_id, KeptSignal(name, key, optional(payload))) for run_id, name, key, payload in rows]
+
+
+def find_signal(run_id: UUID, name: str, key: str) -> Statement[bool]:
+    """Whether a signal has been sent to a locked run already."""
+    return Statement("find_signal", {"run_id": run_id, "name": name, "key": key}, bool)
+
+
+def read_completions(
+    wanted: Sequence[tuple[UUID, int, Iterable[str]]],
+) -> Statement[list[tuple[UUID, int, Completion | None]]]:
+    """Of each locked run the newest completed visit below a place in its history, of the steps that can be undone.
+
+    Args:
+        wanted: (run, place, steps).
+    """
+    params = {
+        "run_ids": columns.ids(run_id for run_id, _, _ in wanted),
+        "belows": columns.whole(below for _, below, _ in wanted),
+        "steps": columns.texts("/".join(steps) for _, _, steps in wanted),
+    }
+    return Statement("read_completions", params, _completions)
+
+
+def _completions(rows: Rows) -> list[tuple[UUID, int, Completion | None]]:
+    return [
+        (run_id, below, None if seq is None else Completion(seq, step, visit))
+        for run_id, below, seq, step, visit in rows
+    ]
+
+
+def read_values(wanted: Sequence[tuple[UUID, str]]) -> Statement[list[tuple[UUID, str, JSON, datetime]]]:
+    """What the contexts of locked runs have under a key, and what time it is: (run, key, value, now)."""
+    params = {"run_ids": columns.ids(r for r, _ in wanted), "keys": columns.texts(k for _, k in wanted)}
+    return Statement(
+        "read_values", params, lambda rows: [(run, key, optional(text), instant(now)) for run, key, text, now in rows]
+    )
+
+
+def read_votes(run_id: UUID) -> Statement[tuple[dict[str, list[Vote]], datetime]]:
+    """The approvals of a locked run's steps that were not the last ones needed, by step; and what time it is."""
+    return Statement("read_votes", {"run_id": run_id}, _votes)
+
+
+def _votes(rows: Rows) -> tuple[dict[str, list[Vote]], datetime]:
+    found: dict[str, list[Vote]] = {}
+    for step, visit, actor, _ in rows:
+        if step is not None:
+            found.setdefault(step, []).append(Vote(visit, optional(actor)))
+    return found, instant(rows[0][3])
+
+
+def list_done_steps(run_id: UUID) -> Statement[list[str]]:
+    """The steps of a run that were done, or may have been."""
+    return Statement("list_done_steps", {"run_id": run_id}, lambda rows: [step for (step,) in rows])
 
 
 def register_definition(fingerprint: str, workflow: str, definition: JSONObject) -> Statement[None]:

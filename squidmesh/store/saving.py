@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from uuid import UUID
 
-    from squidmesh.planner.plan import NewAttempt, NewAudit, NextJob, Plan
+    from squidmesh.planner.plan import ConsumedSignal, NewAttempt, NewAudit, NewSignal, NextJob, Plan
 
 _dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -33,15 +33,19 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
     moved = [(plan.run.id, job) for plan in plans for job in plan.moved]
     added = [(plan.run.id, job) for plan in plans for job in plan.added]
     removed = [(plan.run.id, slot) for plan in plans for slot in plan.removed]
+    sent = [(plan.run.id, signal) for plan in plans for signal in plan.signals]
+    taken = [(plan.run.id, signal) for plan in plans for signal in plan.consumed]
     flagged = [plan.run.id for plan in plans if plan.flag]
     awaited = [f"run:{plan.run.id}" for plan in plans if plan.finished and plan.progress.watched]
     found = [
         _save_runs(plans) if plans else None,
-        _insert_attempts(attempts) if attempts else None,
-        _insert_audits(audits) if audits else None,
+        insert_attempts(attempts) if attempts else None,
+        insert_audits(audits) if audits else None,
         _write_jobs("move_jobs", moved) if moved else None,
         _write_jobs("insert_jobs", added) if added else None,
         _delete_jobs(removed) if removed else None,
+        _insert_signals(sent) if sent else None,
+        _consume_signals(taken) if taken else None,
         Statement("flag_jobs", {"run_ids": columns.ids(flagged), "channel": channel}, nothing) if flagged else None,
         notify(channel, awaited) if awaited else None,
     ]
@@ -60,12 +64,13 @@ def _save_runs(plans: Sequence[Plan]) -> Statement[None]:
         "seqs": columns.whole(plan.seq for plan in plans),
         "states": columns.texts(_dump(plan.progress.to_json()) for plan in plans),
         "errors": columns.texts(_json(plan.error) for plan in plans),
-        "finished": columns.flags(plan.finished for plan in plans),
+        "ended": columns.flags(plan.status.terminal for plan in plans),
     }
     return Statement("save_runs", params, nothing)
 
 
-def _insert_attempts(rows: Sequence[tuple[UUID, NewAttempt]]) -> Statement[None]:
+def insert_attempts(rows: Sequence[tuple[UUID, NewAttempt]]) -> Statement[None]:
+    """Add ended attempts to the histories of runs."""
     said = [attempt for _, attempt in rows]
     params = {
         "run_ids": columns.ids(run_id for run_id, _ in rows),
@@ -87,7 +92,8 @@ def _insert_attempts(rows: Sequence[tuple[UUID, NewAttempt]]) -> Statement[None]
     return Statement("insert_attempts", params, nothing)
 
 
-def _insert_audits(rows: Sequence[tuple[UUID, NewAudit]]) -> Statement[None]:
+def insert_audits(rows: Sequence[tuple[UUID, NewAudit]]) -> Statement[None]:
+    """Add audit events to the histories of runs."""
     said = [audit for _, audit in rows]
     params = {
         "run_ids": columns.ids(run_id for run_id, _ in rows),
@@ -99,6 +105,30 @@ def _insert_audits(rows: Sequence[tuple[UUID, NewAudit]]) -> Statement[None]:
         "metadata": columns.texts(_dump(a.metadata) for a in said),
     }
     return Statement("insert_audits", params, nothing)
+
+
+def _insert_signals(rows: Sequence[tuple[UUID, NewSignal]]) -> Statement[None]:
+    said = [signal for _, signal in rows]
+    params = {
+        "run_ids": columns.ids(run_id for run_id, _ in rows),
+        "names": columns.texts(s.name for s in said),
+        "keys": columns.texts(s.key for s in said),
+        "payloads": columns.texts(s.payload.text for s in said),
+        "seqs": columns.whole(s.seq for s in said),
+        "consumed": columns.numbers(s.consumed_by for s in said),
+    }
+    return Statement("insert_signals", params, nothing)
+
+
+def _consume_signals(rows: Sequence[tuple[UUID, ConsumedSignal]]) -> Statement[None]:
+    said = [signal for _, signal in rows]
+    params = {
+        "run_ids": columns.ids(run_id for run_id, _ in rows),
+        "names": columns.texts(s.name for s in said),
+        "keys": columns.texts(s.key for s in said),
+        "consumed": columns.whole(s.consumed_by for s in said),
+    }
+    return Statement("consume_signals", params, nothing)
 
 
 def _write_jobs(name: str, rows: Sequence[tuple[UUID, NextJob]]) -> Statement[None]:

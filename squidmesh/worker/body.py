@@ -16,6 +16,7 @@ from squidmesh.definition import StepKind
 from squidmesh.errors import Defer, InvalidInput, InvalidOutput, StepError
 from squidmesh.logs import current_step
 from squidmesh.planner.outcome import Completed, Deferred, Failed, Happening, Output, Returned, Unknown
+from squidmesh.records import JobKind
 from squidmesh.retry import LONGEST_DELAY
 from squidmesh.store.codec import Unencodable, encode
 
@@ -58,7 +59,7 @@ async def run_async(ticket: Ticket) -> Happening:
             return Unknown()
         arguments = _arguments(ticket, function)
         awaitable = cast("Awaitable[object]", function.call(**arguments))
-        return completion(await awaitable, ticket.step)
+        return _completed(await awaitable, ticket)
     except BaseException as error:  # noqa: BLE001 - as above; a cancelled task is one whose worker stops
         return failure(error, ticket)
 
@@ -73,7 +74,7 @@ def _run(ticket: Ticket) -> Happening:
         return Completed()
     if function is None or step is None:
         return Unknown()
-    return completion(function.call(**_arguments(ticket, function)), step)
+    return _completed(function.call(**_arguments(ticket, function)), ticket)
 
 
 def _arguments(ticket: Ticket, function: StepFunction[..., object]) -> dict[str, object]:
@@ -104,6 +105,14 @@ def _log_fields(ticket: Ticket) -> dict[str, object]:
     run = ticket.run
     where = {"run_id": run.run_id, "workflow": run.workflow, "trigger": run.trigger}
     return {**where, "step": ticket.step_name, "attempt": ticket.attempt}
+
+
+def _completed(returned: object, ticket: Ticket) -> Completed:
+    if ticket.kind != JobKind.COMPENSATION:
+        return completion(returned, ticket.step)
+    # It has done its work, whatever it says about it, and adds nothing to the context.
+    merged = returned is None or isinstance(returned, Mapping | Outcome)
+    return completion(returned if merged else {"result": returned}, None)
 
 
 def completion(returned: object, step: Step | None) -> Completed:

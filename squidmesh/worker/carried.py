@@ -43,6 +43,7 @@ class CarriedRun:
         "_added",
         "_outputs",
         "ask_again",
+        "error",
         "fingerprint",
         "patience",
         "payload",
@@ -62,6 +63,7 @@ class CarriedRun:
         self.fingerprint = material.fingerprint
         self.status = material.status
         self.payload: JSONObject = material.payload
+        self.error = material.error
         self.tickets: dict[int, Ticket] = {}
         self.results: list[Ticket] = []
         self.ask_again = self.patience = 0.0
@@ -78,7 +80,7 @@ class CarriedRun:
         """Go on with a plan that this worker saved, if the context was up to date until then."""
         self.status = plan.status
         if self.upto == plan.run.seq:
-            self._added += [attempt.output.value for attempt in plan.attempts if attempt.output is not None]
+            self._added += [a.output.value for a in plan.attempts if a.output is not None and a.kind != "compensation"]
             self.upto = plan.seq
             if plan.snapshot_seq is not None:
                 # From now on readers begin with the snapshot, whose keys are in the order that the database gave them.
@@ -98,7 +100,7 @@ class CarriedRun:
         """What steps returned up to and including a plan that is about to be saved, as one output."""
         merged = dict(self.outputs())
         for attempt in plan.attempts:
-            if attempt.output is not None:
+            if attempt.output is not None and attempt.kind != "compensation":
                 merged.update(attempt.output.value)
         encoded = encode(merged, what="context", limit=LARGEST_SNAPSHOT)
         return Output(encoded.text, encoded.value)

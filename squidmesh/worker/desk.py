@@ -157,6 +157,7 @@ class Desk:
                 logger.error("job %s of run %s has no run", job.slot, job.run_id)
                 continue
             run = self.runs.get(job.run_id) or CarriedRun(material)
+            run.error = material.error
             if run.upto < job.saw:
                 run.take(material, job.saw)
             key = (run, job.saw)
@@ -182,8 +183,8 @@ class Desk:
             kind=job.kind,
             lane=job.lane,
             queue=job.queue,
-            step=graph.steps[job.step] if graph else None,
-            function=self.registry.function(run.workflow, job.step),
+            step=graph.steps.get(job.step) if graph else None,
+            function=self.registry.function(run.workflow, job.step, job.kind),
             step_name=job.step,
             visit=job.visit,
             attempt=job.attempt,

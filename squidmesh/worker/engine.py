@@ -24,8 +24,8 @@ import psycopg
 
 from squidmesh.errors import CommitUnknown
 from squidmesh.events import discarded, events_of, handed_out
-from squidmesh.planner.outcome import Abandoned, Completed, Output, Returned, Unknown
-from squidmesh.records import JobKind
+from squidmesh.planner.outcome import Abandoned, Completed, Elapsed, Output, Returned, Unknown
+from squidmesh.records import BODILESS
 from squidmesh.registry import learn_graphs
 from squidmesh.worker.desk import Desk
 from squidmesh.worker.isolation import save_isolated
@@ -317,21 +317,22 @@ class Engine:
         if self.stopping:  # what was adopted
             self._give_back(tickets)
             return
-        bodies = [ticket for ticket in tickets if ticket.kind is not JobKind.WAIT]
+        bodies = [ticket for ticket in tickets if ticket.kind not in BODILESS]
         if self.bus.active:
             self.bus.emit(list(handed_out(bodies)))
         self.executor.submit(bodies)
         for ticket in tickets:
-            if ticket.kind is JobKind.WAIT:
-                self._end_wait(ticket)
+            if ticket.kind in BODILESS:
+                self._elapse(ticket)
 
-    def _end_wait(self, ticket: Ticket) -> None:
-        """Nothing but time: a wait is over as soon as it is claimed."""
-        if ticket.step is None:
+    def _elapse(self, ticket: Ticket) -> None:
+        """Nothing but time: its time has come as soon as it is claimed."""
+        if self.registry.graph(ticket.run.fingerprint) is None:
             ticket.happening = Unknown()
         else:
-            ticket.happening, ticket.finished = Completed(), self.monotonic()
-            ticket.started = ticket.finished - float(ticket.step.settings["seconds"])
+            ticket.happening, ticket.finished = Elapsed(), self.monotonic()
+            if ticket.step is not None and "seconds" in ticket.step.settings:
+                ticket.started = ticket.finished - float(ticket.step.settings["seconds"])
         self._keep_result(ticket)
 
     # -- when the database is away -------------------------------------------------------------------------------

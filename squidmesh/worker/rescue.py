@@ -91,7 +91,7 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
         "pid": worker.pid,
         "late_seconds": round(worker.late, 1),
     }
-    cases = {run.id: Case(run, []) for run in runs}
+    cases = {run.id: Case(run=run) for run in runs}
     for job in current:
         if (case := cases.get(job.run_id)) is not None:
             case.jobs[job.slot] = job

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from squidmesh.context import Cancellation, Context
+from squidmesh.records import JobKind
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from squidmesh.authoring.functions import StepFunction
     from squidmesh.definition import Step
     from squidmesh.planner.outcome import Happening
-    from squidmesh.records import JobKind, JSONObject, Lane
+    from squidmesh.records import JSONObject, Lane
     from squidmesh.worker.carried import CarriedRun
 
 
@@ -75,5 +76,7 @@ class Ticket:
             attempt=self.attempt,
             payload=self.run.payload,
             state=self.state,
+            failure=self.run.error,
+            compensating=self.kind == JobKind.COMPENSATION,
             cancellation=self.cancellation,
         )

@@ -119,7 +119,7 @@ class Turn:
         for run in locked:
             mine = carried[run.id]
             findings = [finding_of(ticket, worker, now) for ticket in mine.results]
-            cases[run.id] = Case(run, findings, may_snapshot=mine.upto == run.seq)
+            cases[run.id] = Case(run=run, findings=findings, may_snapshot=mine.upto == run.seq)
         unlocked: list[Job] = []
         for job in jobs:
             case = cases.get(job.run_id)

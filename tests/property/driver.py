@@ -10,12 +10,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from squidmesh.definition import StepKind
-from squidmesh.planner.outcome import Abandoned, Broken, Completed, Deferred, Failed, Finding, Output, Returned, Unknown
+from squidmesh.errors import SquidMeshError
+from squidmesh.planner.outcome import (
+    Abandoned,
+    Broken,
+    Completed,
+    Deferred,
+    Elapsed,
+    Failed,
+    Finding,
+    Output,
+    Returned,
+    Unknown,
+)
+from squidmesh.records import BODILESS
 from squidmesh.states import JobState
 from tests.property.simulator import OTHER_WORKER, WORKER, Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from squidmesh.definition import Definition
     from squidmesh.planner.outcome import Happening
@@ -27,6 +40,9 @@ if TYPE_CHECKING:
 SMALL: Final = Output('{"n": 1}', {"n": 1})
 LARGE: Final = Output("x" * 80_000, {"n": "x" * 79_000})
 """Enough for a snapshot."""
+
+MOST_RETRIES: Final = 2
+"""So many attempts are looked at before a run is not retried any more: there would be no end."""
 
 BROKEN_OFF: Final = {"type": "WorkerLost", "message": "gone"}
 
@@ -164,16 +180,24 @@ def moves_that_occur(definition: Definition) -> set[tuple[RunStatus, RunStatus]]
         sim = ahead.pop()
         for after in _futures(sim):
             found.add((sim.run.status, after.run.status))
-            jobs = frozenset((j.step, j.state, j.attempt, j.crashes, j.reason) for j in after.jobs.values())
-            if (after.run.status, jobs) not in seen:
-                seen.add((after.run.status, jobs))
+            if (place := _place(after)) not in seen:
+                seen.add(place)
                 ahead.append(after)
     return found
 
 
+def _place(sim: Simulator) -> object:
+    """Where a run stands, as far as it matters for what may become of it."""
+    jobs = frozenset((j.step, j.kind, j.state, j.attempt, j.crashes, j.reason) for j in sim.jobs.values())
+    progress = sim.run.progress
+    lost = frozenset((a.step, a.status) for a in sim.attempts if 0 < progress.failed_at <= a.seq)
+    undo = progress.undo and (progress.undo.cancelled, progress.undo.below > 0)
+    return sim.run.status, jobs, lost, undo, tuple(progress.signals)
+
+
 def _futures(sim: Simulator) -> Iterator[Simulator]:
     """The run after each single thing that can happen to it now."""
-    happenings = (Completed(), Failed({"retryable": True}), Abandoned(BROKEN_OFF))
+    happenings: tuple[Happening, ...] = (Completed(), Failed({"retryable": True}), Abandoned(BROKEN_OFF))
     for slot in sim.slots(JobState.READY):
         (after := sim.fork()).claim(slot)
         yield after
@@ -181,9 +205,34 @@ def _futures(sim: Simulator) -> Iterator[Simulator]:
         (after := sim.fork()).wake(slot)
         yield after
     for slot in sim.slots(JobState.CLAIMED):
-        for happening in happenings:
+        for happening in (Elapsed(),) if sim.jobs[slot].kind in BODILESS else happenings:
             (after := sim.fork()).save(after.finding(slot, happening))
             yield after
-    if not sim.run.status.ending and not sim.run.status.terminal:
-        (after := sim.fork()).cancel()
+    yield from _asked(sim)
+
+
+def _asked(sim: Simulator) -> Iterator[Simulator]:
+    """The run after each single thing that people and the world outside can ask of it now."""
+    asked: list[Callable[[Simulator], object]] = [
+        lambda run: run.cancel(),
+        lambda run: run.cancel(compensate=True),
+        lambda run: run.cancel(force=True),
+        lambda run: run.review(),
+        lambda run: run.review(approve=False),
+        lambda run: run.signal("go"),
+    ]
+    steps = sorted({job.step for job in sim.jobs.values()})
+    asked += [
+        lambda run, step=step, resolution=resolution: run.unblock(step, resolution)  # type: ignore[misc]
+        for step in steps
+        for resolution in (None, "rerun", "completed", "failed")
+    ]
+    if sim.run.progress.retried.get("retried", 0) < MOST_RETRIES:
+        asked.append(lambda run: run.retry())
+    for request in asked:
+        after = sim.fork()
+        try:
+            request(after)
+        except SquidMeshError:
+            continue
         yield after

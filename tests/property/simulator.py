@@ -9,26 +9,32 @@ from __future__ import annotations
 import json
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from uuid import UUID
 
-from squidmesh.planner.draft import NeedsAllJobs
+from squidmesh.planner.again import plan_retry
+from squidmesh.planner.decisions import Remark, Vote, plan_review, plan_signal, plan_unblock
+from squidmesh.planner.facts import Completion, Facts, KeptSignal, NeedsMore
 from squidmesh.planner.graph import Graph
 from squidmesh.planner.outcome import Completed, Finding, Output
 from squidmesh.planner.plan import LockedRun, NewAttempt, NewAudit
 from squidmesh.planner.planner import plan_cancel, plan_findings, plan_start
 from squidmesh.planner.progress import Progress
-from squidmesh.records import Job, Lane
-from squidmesh.states import JobState, ParkedReason, RunStatus, shown_status
+from squidmesh.records import Attempt, Job, Lane
+from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus, shown_status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from squidmesh.definition import Definition
     from squidmesh.planner.outcome import Happening
     from squidmesh.planner.plan import NextJob, Plan
     from squidmesh.records import JSON
 
+T = TypeVar("T")
+
+NOW: Final = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 RUN_ID: Final = UUID(int=0)
 WORKER: Final = UUID(int=1)
 OTHER_WORKER: Final = UUID(int=2)
@@ -57,6 +63,8 @@ class Simulator:
         self.graph = Graph(definition)
         self.may_snapshot = may_snapshot
         self.turns: list[tuple[Row, ...]] = []
+        self.kept: list[KeptSignal] = []
+        self.values: dict[str, JSON] = {}
         self._claims = 0
         new = LockedRun(
             id=RUN_ID,
@@ -70,13 +78,18 @@ class Simulator:
             error=None,
         )
         start = plan_start(self.graph, new)
-        self.run = replace(new, status=start.status, progress=stored(start.progress))
+        self.run = replace(
+            new, status=start.status, attention=start.attention, seq=start.seq, progress=stored(start.progress)
+        )
+        if start.audits:
+            self.turns.append(tuple(start.audits))
         self.jobs = {job.slot: row(job) for job in start.jobs}
 
     def fork(self, run: LockedRun | None = None, jobs: Mapping[int, Job] | None = None) -> Simulator:
         """The same run, to go on with in another way, from here or from where it once stood."""
         other = copy(self)
         other.run, other.jobs = run or self.run, dict(self.jobs if jobs is None else jobs)
+        other.kept = list(self.kept)
         other.turns = [turn for turn in self.turns if not turn or turn[-1].seq < other.run.seq]
         return other
 
@@ -105,7 +118,8 @@ class Simulator:
         return sorted(slot for slot, job in self.jobs.items() if job.state is state)
 
     def waits_for_human(self, job: Job) -> bool:
-        return job.state is JobState.PARKED and ParkedReason(str(job.reason)).needs_human
+        """Also for a signal: nothing that workers do brings it on."""
+        return job.state is JobState.PARKED and ParkedReason(str(job.reason)) is not ParkedReason.UNKNOWN_STEP
 
     # -- what workers do to jobs, without asking the planner ------------------------------------------------------
 
@@ -141,10 +155,40 @@ class Simulator:
     def decide(self, *findings: Finding) -> Plan:
         """What follows from these findings; only their jobs are read first, as a turn does it."""
         some = {f.slot: self.jobs[f.slot] for f in findings if f.slot in self.jobs}
-        try:
-            return plan_findings(self.graph, self.run, some, findings, may_snapshot=self.may_snapshot)
-        except NeedsAllJobs:
-            return plan_findings(self.graph, self.run, dict(self.jobs), findings, may_snapshot=self.may_snapshot)
+        return self.ask(
+            lambda jobs, facts: plan_findings(
+                self.graph, self.run, jobs, findings, facts, may_snapshot=self.may_snapshot
+            ),
+            some,
+        )
+
+    def ask(self, decision: Callable[[dict[int, Job], Facts], T], jobs: dict[int, Job] | None = None) -> T:
+        """Decide with the jobs that were read, all of them if none are named, and what else the decision asks for."""
+        facts, read = Facts(jobs=jobs is None), dict(self.jobs if jobs is None else jobs)
+        for _ in range(100):
+            try:
+                return decision(read, facts)
+            except NeedsMore as needs:
+                wanted = needs
+            assert not (wanted.jobs and facts.jobs), "all jobs were read, and are asked for again"
+            if wanted.jobs:
+                read, facts.jobs = dict(self.jobs), True
+            elif wanted.signals:
+                facts.signals = tuple(self.kept)
+            elif wanted.below is not None:
+                facts.completions[wanted.below] = self._newest_completion(wanted.below)
+            else:
+                assert wanted.key is not None
+                facts.values[wanted.key], facts.now = self.values.get(wanted.key), NOW
+        raise AssertionError("a decision asks for more and more")
+
+    def _newest_completion(self, below: int) -> Completion | None:
+        done = (
+            Completion(a.seq, a.step, a.visit)
+            for a in reversed(self.attempts)
+            if a.seq < below and a.status is AttemptStatus.COMPLETED and self.graph.steps[a.step].compensate
+        )
+        return next(done, None)
 
     def save(self, *findings: Finding) -> Plan:
         """Decide what follows from these findings, and write it."""
@@ -152,11 +196,78 @@ class Simulator:
         self.apply(plan)
         return plan
 
-    def cancel(self, actor: JSON = "someone", comment: str | None = None) -> Plan | None:
+    def cancel(
+        self, actor: JSON = "someone", comment: str | None = None, *, compensate: bool = False, force: bool = False
+    ) -> Plan | None:
         """Cancel the run."""
-        plan = plan_cancel(self.graph, self.run, dict(self.jobs), actor=actor, comment=comment)
+        plan = self.ask(
+            lambda jobs, facts: plan_cancel(
+                self.graph, self.run, jobs, facts, actor=actor, comment=comment, compensate=compensate, force=force
+            )
+        )
         if plan is not None:
             self.apply(plan)
+        return plan
+
+    def review(self, step: str | None = None, actor: JSON = "someone", *, approve: bool = True) -> Plan:
+        """Approve or reject."""
+        votes: dict[str, list[Vote]] = {}
+        for audit in self.audits:
+            if audit.type == "voted" and audit.step is not None:
+                votes.setdefault(audit.step, []).append(Vote(audit.metadata["visit"], audit.actor))
+        plan = self.ask(
+            lambda jobs, facts: plan_review(
+                self.graph,
+                self.run,
+                jobs,
+                facts,
+                approve=approve,
+                step=step,
+                remark=Remark(actor=actor),
+                votes=votes,
+                now=NOW,
+            )
+        )
+        self.apply(plan)
+        return plan
+
+    def unblock(self, step: str | None = None, resolution: str | None = None, output: Output | None = None) -> Plan:
+        """Let a paused run go on."""
+        plan = self.ask(
+            lambda jobs, facts: plan_unblock(
+                self.graph,
+                self.run,
+                jobs,
+                facts,
+                step=step,
+                resolution=resolution,
+                output=output,
+                remark=Remark(actor="someone"),
+            )
+        )
+        self.apply(plan)
+        return plan
+
+    def signal(self, name: str, payload: JSON = None, key: str = "1") -> Plan:
+        """Send a signal."""
+        sent = Output(json.dumps(payload), payload)
+        plan = self.ask(
+            lambda jobs, facts: plan_signal(
+                self.graph, self.run, jobs, facts, name=name, key=key, payload=sent, actor=None
+            )
+        )
+        self.apply(plan)
+        return plan
+
+    def retry(self) -> Plan:
+        """Let a failed run go on."""
+        since = [ended(a) for a in self.attempts if a.seq >= self.run.progress.failed_at]
+        plan = self.ask(
+            lambda jobs, facts: plan_retry(
+                self.graph, self.run, jobs, facts, since=since, actor="someone", comment=None
+            )
+        )
+        self.apply(plan)
         return plan
 
     def apply(self, plan: Plan) -> None:
@@ -174,6 +285,9 @@ class Simulator:
             self.jobs[job.slot] = row(job)
         if plan.snapshot_seq is not None:
             plan.add_snapshot(CONTEXT)
+        self.kept += [KeptSignal(s.name, s.key, s.payload.value) for s in plan.signals if s.consumed_by is None]
+        gone = {(s.name, s.key) for s in plan.consumed}
+        self.kept = [s for s in self.kept if (s.name, s.key) not in gone]
         rows: list[Row] = [*plan.attempts, *plan.audits]
         self.turns.append(tuple(sorted(rows, key=lambda r: r.seq)))
         self.run = replace(
@@ -245,6 +359,26 @@ def row(job: NextJob) -> Job:
         crashes=job.crashes,
         defers=job.defers,
         reason=job.reason,
+    )
+
+
+def ended(attempt: NewAttempt) -> Attempt:
+    """What is read back of an attempt."""
+    return Attempt(
+        seq=attempt.seq,
+        step=attempt.step,
+        visit=attempt.visit,
+        attempt=attempt.attempt,
+        status=attempt.status,
+        outcome=attempt.outcome,
+        output=attempt.output.value if attempt.output else None,
+        error=attempt.error,
+        worker=attempt.worker,
+        saw=attempt.saw,
+        takes=attempt.takes,
+        started_at=None,
+        finished_at=NOW,
+        kind=attempt.kind,
     )
 
 

@@ -123,8 +123,7 @@ def new_runs(count: int = 1, *jobs: NextJob, **changes: Any) -> NewRuns:
         workflow="orders",
         fingerprint="f1",
         trigger="manual",
-        plan=start_plan(*(jobs or (entry(),))),
-        seq=1,
+        plan=replace(start_plan(*(jobs or (entry(),))), seq=changes.pop("seq", 1)),
     )
     return replace(runs, **changes)
 

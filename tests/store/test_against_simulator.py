@@ -47,7 +47,6 @@ class Mirrored(Simulator):
             fingerprint=self.run.fingerprint,
             trigger=self.run.trigger,
             plan=plan_start(self.graph, replace(self.run, progress=Progress())),
-            seq=self.run.seq,
         )
         session.run(start_runs(new, CHANNEL, always_notify=False))
         self.compare()
@@ -56,7 +55,7 @@ class Mirrored(Simulator):
         """The database chooses among jobs that are alike; the model follows."""
         wanted, number = self.jobs[slot], self._claims + 1
         if wanted.state is JobState.PARKED:
-            statement = adopt_jobs(worker, number, rooms(1), [f"{self.run.workflow}/{wanted.step}"])
+            statement = adopt_jobs(worker, number, rooms(1), [f"{self.run.workflow}/{wanted.kind}/{wanted.step}"])
         else:
             statement = claim_jobs(worker, number, rooms(1, lane=wanted.lane))
         (claimed,) = self._session.run(statement)

@@ -309,7 +309,7 @@ def test_only_jobs_of_known_steps_are_adopted(store: Session) -> None:
     start(store, 1, entry("pay"))
     worker = uuid4()
 
-    (job,) = store.run(adopt_jobs(worker, 6, rooms(10), ["orders/pay", "refunds/ship", "pay"]))
+    (job,) = store.run(adopt_jobs(worker, 6, rooms(10), ["orders/step/pay", "refunds/step/ship", "pay"]))
 
     assert (job.run_id, job.state, job.worker, job.claim) == (known, JobState.CLAIMED, worker, 6)
     assert (job.step, job.visit, job.attempt, job.crashes, job.saw, job.reason) == ("pay", 2, 3, 1, 1, None)
@@ -320,14 +320,14 @@ def test_a_job_of_a_graph_that_cannot_be_read_is_not_adopted(store: Session) -> 
     start(store, 1, entry("pay"))
     store.rows("UPDATE squidmesh.jobs SET state = 'parked', reason = 'unknown_step' RETURNING 1")
 
-    assert store.run(adopt_jobs(uuid4(), 1, rooms(10), ["orders/pay"], {"f1", "f2"})) == []
-    assert len(store.run(adopt_jobs(uuid4(), 1, rooms(10), ["orders/pay"], {"f2"}))) == 1
+    assert store.run(adopt_jobs(uuid4(), 1, rooms(10), ["orders/step/pay"], {"f1", "f2"})) == []
+    assert len(store.run(adopt_jobs(uuid4(), 1, rooms(10), ["orders/step/pay"], {"f2"}))) == 1
 
 
 def test_adopting_keeps_to_limits_marks_what_is_started_and_skips_what_is_held(store: Session, other: Session) -> None:
     for lane in (Lane.AHEAD, Lane.ALONE, Lane.AHEAD):
         park(store, f"s{lane:d}", lane=lane)
-    knows = ["orders/s0", "orders/s1"]
+    knows = ["orders/step/s0", "orders/step/s1"]
     other.connection.execute("SET lock_timeout = '1ms'")
 
     with store.transaction():

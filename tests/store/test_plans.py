@@ -80,7 +80,7 @@ def hot_statements() -> dict[str, Statement[Any]]:
         claim_jobs(WORKER, 1, room),
         read_claimed(keys),
         wake_jobs([f"q{n}" for n in range(5)], 10),
-        adopt_jobs(WORKER, 1, room, ["w/s"]),
+        adopt_jobs(WORKER, 1, room, ["w/step/s"]),
         list_claimed(WORKER),
         list_flagged(WORKER),
         *written,

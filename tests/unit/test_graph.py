@@ -57,8 +57,15 @@ def test_what_several_steps_lead_to_is_what_each_of_them_leads_to() -> None:
     assert reachable(graph) == []
 
 
-def test_only_a_wait_sleeps_before_it_is_due() -> None:
-    wait = Step(name="settle", kind=StepKind.WAIT, settings={"seconds": 5})
-    log = Step(name="note", kind=StepKind.LOG, settings={"message": "hello", "level": "info"})
-    graph = Graph(flow("a -> settle", "settle -> note", steps=(wait, log)))
-    assert [graph.delay_of(step) for step in (wait, log, graph.steps["a"])] == [5.0, 0.0, 0.0]
+def test_what_people_did_not_do_goes_the_way_of_errors_where_it_has_none_of_its_own() -> None:
+    vote = Step(name="vote", kind=StepKind.APPROVAL, settings={"deadline": 5.0})
+    graph = Graph(
+        flow("a -> vote", "vote -> b", "vote -rejected-> c", "vote -error-> d", "b -error-> d", steps=(vote,))
+    )
+    ways = {(step, outcome): graph.way(step, outcome) for step in ("vote", "b") for outcome in ("rejected", "timeout")}
+    assert {key: edge.target if edge else None for key, edge in ways.items()} == {
+        ("vote", "rejected"): "c",
+        ("vote", "timeout"): "d",
+        ("b", "rejected"): None,
+        ("b", "timeout"): None,
+    }

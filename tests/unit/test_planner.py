@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from squidmesh.definition import Options, Step, StepKind
-from squidmesh.planner.draft import SNAPSHOT_FACTOR, SNAPSHOT_FLOOR, NeedsAllJobs
+from squidmesh.planner.draft import SNAPSHOT_FACTOR, SNAPSHOT_FLOOR
+from squidmesh.planner.facts import Facts, NeedsMore
 from squidmesh.planner.outcome import Abandoned, Completed, Deferred, Failed, Output, Returned
 from squidmesh.planner.planner import plan_cancel, plan_start, plan_watch
 from squidmesh.records import JobKind, Lane
@@ -322,5 +323,5 @@ def test_a_run_that_has_ended_cannot_be_watched() -> None:
 
 def test_a_cancellation_is_decided_from_all_jobs() -> None:
     sim = Simulator(flow("a -> END", "b -> END", start="a b"))
-    with pytest.raises(NeedsAllJobs):
-        plan_cancel(sim.graph, sim.run, {0: sim.jobs[0]}, actor=None, comment=None)
+    with pytest.raises(NeedsMore):
+        plan_cancel(sim.graph, sim.run, {0: sim.jobs[0]}, Facts(), actor=None, comment=None)

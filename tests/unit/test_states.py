@@ -12,14 +12,18 @@ def test_every_status_has_its_moves() -> None:
     assert set(JOB_MOVES) == set(JobState)
 
 
-def test_a_run_has_ended_when_no_move_is_left() -> None:
-    assert {s for s in RunStatus if s.terminal} == {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
+def test_a_run_that_has_ended_stays_so_unless_somebody_retries_one_that_failed() -> None:
+    terminal = {status for status in RunStatus if status.terminal}
+    assert terminal == {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
+    assert {status for status in terminal if RUN_MOVES[status]} == {RunStatus.FAILED}
+    assert not any(status.ending for status in RUN_MOVES[RunStatus.FAILED])
 
 
-def test_a_run_that_is_ending_has_one_way_to_go() -> None:
+def test_a_run_that_is_ending_ends_perhaps_after_it_was_undone() -> None:
     assert {s: set(RUN_MOVES[s]) for s in RunStatus if s.ending} == {
-        RunStatus.FAILING: {RunStatus.FAILED},
-        RunStatus.CANCELLING: {RunStatus.CANCELLED},
+        RunStatus.FAILING: {RunStatus.COMPENSATING, RunStatus.FAILED},
+        RunStatus.CANCELLING: {RunStatus.COMPENSATING, RunStatus.CANCELLED},
+        RunStatus.COMPENSATING: {RunStatus.FAILED, RunStatus.CANCELLED},
     }
 
 
@@ -52,7 +56,7 @@ def test_an_unlisted_move_is_refused() -> None:
     assert may_move(RUN_MOVES, RunStatus.PENDING, RunStatus.RUNNING)
     assert not may_move(RUN_MOVES, RunStatus.COMPLETED, RunStatus.RUNNING)
     assert may_move(JOB_MOVES, JobState.READY, JobState.CLAIMED)
-    assert not may_move(JOB_MOVES, JobState.READY, JobState.SLEEPING)
+    assert not may_move(JOB_MOVES, JobState.SLEEPING, JobState.CLAIMED)
 
 
 def test_a_run_is_shown_as_running_while_a_job_is_claimed() -> None:
@@ -64,5 +68,6 @@ def test_a_run_is_shown_as_running_while_a_job_is_claimed() -> None:
     assert all(shown_status(status, claimed=False) is status for status in RunStatus)
 
 
-def test_a_step_that_nobody_knows_waits_for_a_worker_and_the_others_for_a_human() -> None:
-    assert {reason for reason in ParkedReason if not reason.needs_human} == {ParkedReason.UNKNOWN_STEP}
+def test_what_waits_for_a_worker_or_a_signal_needs_no_human() -> None:
+    assert {r for r in ParkedReason if not r.needs_human} == {ParkedReason.UNKNOWN_STEP, ParkedReason.SIGNAL}
+    assert {r for r in ParkedReason if r.is_trouble} == {ParkedReason.QUARANTINED, ParkedReason.INTERRUPTED}
