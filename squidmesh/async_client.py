@@ -182,6 +182,6 @@ class AsyncSquidMesh(AsyncControl):
         return database
 
 
-for _name, _method in vars(AsyncSquidMesh).items():
+for _name, _method in [*vars(AsyncControl).items(), *vars(AsyncSquidMesh).items()]:
     if _method.__class__.__name__ == "function" and not _method.__doc__ and hasattr(SquidMesh, _name):
         _method.__doc__ = getattr(SquidMesh, _name).__doc__

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from uuid import UUID
 
-    from squidmesh.planner.plan import NewAttempt, Plan
+    from squidmesh.planner.plan import NewAttempt, NewAudit, Plan
     from squidmesh.records import JSONObject
     from squidmesh.worker.ticket import Ticket
 
@@ -192,13 +192,8 @@ def events_of(plan: Plan) -> Iterator[Event]:
         if attempt.kind in ("step", "compensation"):
             yield from _events_of_attempt(run.id, about, attempt)
     for audit in plan.audits:
-        name = _AUDITED.get(audit.type)
-        if name is not None:
-            said = {**audit.metadata, "decision": audit.type} if name is GATE_DECIDED else audit.metadata
-            who = {} if audit.actor is None else {"actor": audit.actor}
-            yield Event(name, run.id, {**about, "step": audit.step, **who, **said})
-        elif audit.type == "skipped":
-            yield Event(STEP_SKIPPED, run.id, {**about, "step": audit.step, "reason": "dependency_not_completed"})
+        if audit.type in _AUDITED:
+            yield _event_of_audit(run.id, about, audit)
     for late in plan.discarded:
         yield Event(STEP_DISCARDED, run.id, {**about, "slot": late.slot, "claim": late.claim})
     old, new = plan.shown_move
@@ -214,11 +209,24 @@ def events_of(plan: Plan) -> Iterator[Event]:
 
 
 _AUDITED: Final = {
+    "skipped": STEP_SKIPPED,
     "paused": GATE_OPENED,
     "signalled": SIGNAL_RECEIVED,
     **dict.fromkeys(("voted", "approved", "rejected", "resumed", "resolved"), GATE_DECIDED),
 }
-"""The audit events that are told as they are."""
+"""The audit events that are told of, under these names."""
+
+
+def _event_of_audit(run_id: UUID, about: JSONObject, audit: NewAudit) -> Event:
+    name = _AUDITED[audit.type]
+    where: JSONObject = {**about, "step": audit.step, **audit.metadata}
+    if name == STEP_SKIPPED:
+        where["reason"] = "dependency_not_completed"
+    if name == GATE_DECIDED:
+        where["decision"] = audit.type
+    if audit.actor is not None:
+        where["actor"] = audit.actor
+    return Event(name, run_id, where)
 
 
 def _events_of_attempt(run_id: UUID, about: JSONObject, attempt: NewAttempt) -> Iterator[Event]:

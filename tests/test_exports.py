@@ -8,15 +8,16 @@ import squidmesh
 from squidmesh import AsyncSquidMesh, SquidMesh
 
 PUBLIC = """
-COMPLETE AsyncSquidMesh Attempt AttemptStatus AuditEvent CommitUnknown ConfigurationError ConnectionUnusable Constant Context
-DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InvalidInput InvalidOption InvalidOutput
-InvalidPayload InvalidRunId NotFound Outcome RequestError Retry RetryAfter Run RunNotFound RunStatus RunTimeout
-SchemaError SquidMesh SquidMeshError StepError StepRun StepStatus TriggerNotFound UnsafeReplay Worker WorkerStopped
+COMPLETE AlreadyVoted AsyncSquidMesh Attempt AttemptStatus AuditEvent CommitUnknown ConfigurationError ConnectionUnusable Constant Context
+DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InconsistentRun InvalidInput InvalidOption InvalidOutput
+InvalidPayload InvalidRunId NotFound NotRetryable NotWaiting Outcome RequestError Retry RetryAfter Run RunNotFound RunStatus RunTimeout
+SchemaError SignalNotFound SquidMesh SquidMeshError StepError StepRun StepStatus TriggerNotFound UnsafeReplay Worker WorkerStopped
 Workflow WorkflowNotFound WorkflowWarning now today
 """.split()
 
 RUNTIME_API = """
-cancel_run close inspect_run list_runs migrate replay_run start_run start_runs subscribe wait_for_run worker
+approve_run cancel_run close inspect_run list_runs migrate reject_run replay_run retry_run send_signal start_run start_runs
+subscribe unblock_run wait_for_run worker
 """.split()
 
 

@@ -111,8 +111,9 @@ def _completed(returned: object, ticket: Ticket) -> Completed:
     if ticket.kind != JobKind.COMPENSATION:
         return completion(returned, ticket.step)
     # It has done its work, whatever it says about it, and adds nothing to the context.
-    merged = returned is None or isinstance(returned, Mapping | Outcome)
-    return completion(returned if merged else {"result": returned}, None)
+    if returned is None or isinstance(returned, Mapping | Outcome):
+        return completion(returned, None)  # pyright: ignore[reportUnknownArgumentType] - it is what it is
+    return completion({"result": returned}, None)
 
 
 def completion(returned: object, step: Step | None) -> Completed:
