@@ -86,6 +86,7 @@ class Operations:
         self.channel = channel
         self._new_id = new_id
         self._now = now
+        self._start_plans: dict[str, StartPlan] = {}
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -126,7 +127,11 @@ class Operations:
         return Start(graph=self.registry.live_graph(found), runs=runs, payloads=resolved)
 
     def _start_plan(self, workflow: Workflow) -> StartPlan:
+        """What runs of a workflow begin with: planned once for its graph, since it is on the path of every start."""
         definition = workflow.check()
+        known = self._start_plans.get(definition.fingerprint)
+        if known is not None:
+            return known
         blank = LockedRun(
             id=UUID(int=0),
             workflow=workflow.name,
@@ -138,25 +143,34 @@ class Operations:
             progress=Progress(),
             error=None,
         )
-        return plan_start(self.registry.live_graph(workflow), blank)
+        plan = plan_start(self.registry.live_graph(workflow), blank)
+        return self._start_plans.setdefault(definition.fingerprint, plan)
 
     def start(self, start: Start, *, always_notify: bool) -> Flow[list[Run]]:
         """Store prepared runs; the result is the runs."""
-        created, ids = None, start.runs.ids
-        for first in range(0, len(ids), START_BATCH):
-            part = replace(
-                start.runs,
-                ids=ids[first : first + START_BATCH],
-                payloads=start.runs.payloads[first : first + START_BATCH],
-            )
-            statement = store.start_runs(part, self.channel, always_notify=always_notify)
-            created = yield from ask(statement, last=first + START_BATCH >= len(ids))
+        ids = start.runs.ids
+        if len(ids) <= START_BATCH:
+            statement = store.start_runs(start.runs, self.channel, always_notify=always_notify)
+            created = yield from ask(statement, last=True)
+        else:
+            created = yield from self._start_in_parts(start.runs, always_notify=always_notify)
         steps = tuple(sorted(job.step for job in start.runs.plan.jobs))
         return [
             _new_run(start, run_id, payload, steps, created)
             for run_id, payload in zip(ids, start.payloads, strict=True)
-            if created is not None
         ]
+
+    def _start_in_parts(self, runs: NewRuns, *, always_notify: bool) -> Flow[datetime]:
+        first = 0
+        while True:
+            end = first + START_BATCH
+            part = replace(runs, ids=runs.ids[first:end], payloads=runs.payloads[first:end])
+            created = yield from ask(
+                store.start_runs(part, self.channel, always_notify=always_notify), last=end >= len(runs.ids)
+            )
+            first = end
+            if first >= len(runs.ids):
+                return created
 
     def register(self, graph: Graph) -> Flow[None]:
         """Store a graph, so that workers with other code can read it."""

@@ -208,9 +208,9 @@ class Plan:
         return shown_status(self.run.status, claimed=executed or self.status.ending), self.status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StartPlan:
-    """What is to be inserted for a new run; the same for all runs of one graph.
+    """What is to be inserted for a new run; the same for all runs of one graph. It is equal only to itself.
 
     Args:
         status: Pending.

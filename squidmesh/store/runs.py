@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from squidmesh.store import columns
@@ -11,7 +12,7 @@ from squidmesh.store.rows import attempt_of, audit_of, instant, locked_run_of, o
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -58,19 +59,29 @@ def start_runs(new: NewRuns, channel: str, *, always_notify: bool) -> Statement[
         channel: Where workers listen.
         always_notify: Whether to notify also when no worker sleeps: inside a host's transaction nobody can know.
     """
-    jobs = new.plan.jobs
     params: dict[str, object] = {
         "ids": columns.ids(new.ids),
         "payloads": columns.texts(new.payloads),
         "workflow": new.workflow,
         "fingerprint": new.fingerprint,
         "trigger": new.trigger,
-        "status": new.plan.status,
-        "state": encode(new.plan.progress.to_json(), what="state").text,
         "seq": new.seq,
         "replayed_from": new.replayed_from,
         "run_at": new.run_at,
         "delay": new.delay,
+        "channel": channel,
+        "always": always_notify,
+        **_beginning(new.plan),
+    }
+    return Statement("start_runs", params, _created_at, commits=True)
+
+
+@lru_cache(maxsize=1024)  # clients plan once for a graph, and start many runs with it
+def _beginning(plan: StartPlan) -> Mapping[str, object]:
+    jobs = plan.jobs
+    return {
+        "status": plan.status,
+        "state": encode(plan.progress.to_json(), what="state").text,
         "slots": columns.whole(job.slot for job in jobs),
         "steps": columns.texts(job.step for job in jobs),
         "kinds": columns.texts(job.kind for job in jobs),
@@ -78,10 +89,7 @@ def start_runs(new: NewRuns, channel: str, *, always_notify: bool) -> Statement[
         "lanes": columns.whole(job.lane for job in jobs),
         "priorities": columns.whole(job.priority for job in jobs),
         "waits": columns.numbers(job.delay for job in jobs),
-        "channel": channel,
-        "always": always_notify,
     }
-    return Statement("start_runs", params, _created_at, commits=True)
 
 
 def _created_at(rows: Rows) -> datetime:
