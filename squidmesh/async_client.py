@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from squidmesh.client import SquidMesh
 from squidmesh.errors import RunTimeout
+from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline, Mesh
 from squidmesh.operations import run_filter, run_id_of
 from squidmesh.store.database import AsyncDatabase, check_pooled_async
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
     from squidmesh.records import JSON, Run
     from squidmesh.retry import Seconds
@@ -55,10 +57,12 @@ class AsyncSquidMesh(Mesh):
         trigger: str | None = None,
         run_at: datetime | None = None,
         delay: Seconds | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "return",
         connection: psycopg.AsyncConnection[Any] | None = None,
     ) -> Run:
         start = self._operations.prepare(workflow, [payload], trigger=trigger, run_at=run_at, delay=delay)
-        return (await self._start(start, connection))[0]
+        return (await self._start(with_key(start, key, on_conflict), connection))[0]
 
     async def start_runs(
         self,
@@ -85,13 +89,21 @@ class AsyncSquidMesh(Mesh):
         workflow: Workflow | str | None = None,
         status: RunStatus | str | Sequence[RunStatus | str] | None = None,
         trigger: str | None = None,
+        key: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         before: Run | tuple[datetime, UUID] | None = None,
         limit: int = 50,
     ) -> list[Run]:
         wanted = run_filter(
-            workflow=workflow, status=status, trigger=trigger, since=since, until=until, before=before, limit=limit
+            workflow=workflow,
+            status=status,
+            trigger=trigger,
+            key=key,
+            since=since,
+            until=until,
+            before=before,
+            limit=limit,
         )
         return await self._ask(self._operations.list_runs(wanted))
 
@@ -160,7 +172,9 @@ class AsyncSquidMesh(Mesh):
         if fingerprint not in self._registered:
             await self._ask(self._operations.register(start.graph))
             self._registered.add(fingerprint)
-        runs = await self._ask(self._operations.start(start, always_notify=connection is not None), connection)
+        runs = None
+        while runs is None:
+            runs = await self._ask(self._operations.start(start, always_notify=connection is not None), connection)
         if connection is None:
             self._tell_started(start, runs)
         return runs

@@ -14,6 +14,7 @@
     │   └── TriggerNotFound
     ├── IllegalMove                        the run's status does not allow what was asked
     ├── UnsafeReplay                       a replay would repeat what cannot be undone
+    ├── RunExists                          a start with on_conflict="raise" whose key is taken
     ├── ConfigurationError                 the app, the database address or a queue is set up wrongly
     ├── SchemaError                        the database's schema is missing or not served by this code
     ├── ConnectionUnusable                 a ``connection=`` that cannot take part
@@ -267,6 +268,29 @@ class UnsafeReplay(SquidMeshError):
     def details(self) -> JSONObject:
         """The run, the steps, and the option that overrides."""
         return {"run_id": str(self.run_id), "steps": list(self.steps), "required_override": "allow_irreversible"}
+
+
+class RunExists(SquidMeshError):
+    """There is a run of the workflow with this key, and the start said ``on_conflict="raise"``. Nothing was stored.
+
+    Args:
+        run_id: The run that has the key.
+        workflow: Its workflow.
+        key: The key.
+    """
+
+    code = "run_exists"
+
+    def __init__(self, run_id: UUID, workflow: str, key: str) -> None:
+        self.run_id = run_id
+        self.workflow = workflow
+        self.key = key
+        super().__init__(f"run {run_id} of {workflow!r} has the key {key!r} already; nothing was started")
+
+    @property
+    def details(self) -> JSONObject:
+        """The run that has the key, its workflow, and the key."""
+        return {"run_id": str(self.run_id), "workflow": self.workflow, "key": self.key}
 
 
 class ConfigurationError(SquidMeshError):

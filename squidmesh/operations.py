@@ -19,6 +19,7 @@ from squidmesh.errors import (
     RunNotFound,
     UnsafeReplay,
 )
+from squidmesh.keyed import checked_key, start_or_find
 from squidmesh.planner.history import context_of, history_of
 from squidmesh.planner.plan import LockedRun
 from squidmesh.planner.planner import plan_cancel, plan_start, plan_watch
@@ -36,6 +37,7 @@ from squidmesh.store.statements import Batch, ask
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from squidmesh.keyed import OnConflict
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.plan import Plan, StartPlan
     from squidmesh.records import JSON, JSONObject
@@ -62,11 +64,15 @@ class Start:
         graph: The graph that the runs will run on.
         runs: What is to be stored.
         payloads: The payloads as stored, one a run.
+        key: What the one run is named by, if it is.
+        on_conflict: What to do if the key is taken.
     """
 
     graph: Graph
     runs: NewRuns
     payloads: Sequence[JSONObject]
+    key: str | None = None
+    on_conflict: OnConflict = "return"
 
 
 class Operations:
@@ -146,31 +152,29 @@ class Operations:
         plan = plan_start(self.registry.live_graph(workflow), blank)
         return self._start_plans.setdefault(definition.fingerprint, plan)
 
-    def start(self, start: Start, *, always_notify: bool) -> Flow[list[Run]]:
-        """Store prepared runs; the result is the runs."""
-        ids = start.runs.ids
-        if len(ids) <= START_BATCH:
-            statement = store.start_runs(start.runs, self.channel, always_notify=always_notify)
-            created = yield from ask(statement, last=True)
-        else:
-            created = yield from self._start_in_parts(start.runs, always_notify=always_notify)
+    def start(self, start: Start, *, always_notify: bool) -> Flow[list[Run] | None]:
+        """Store prepared runs; the result is the runs. None: the run that had the key is gone, ask again.
+
+        Raises:
+            RunExists: The key is taken, and that was to be an error.
+        """
+        if start.key is not None:
+            how = start.on_conflict
+            return (yield from start_or_find(start.runs, start.key, how, self.channel, always_notify=always_notify))
+        created, ids = None, start.runs.ids
+        for first in range(0, len(ids), START_BATCH):
+            part = start.runs
+            if len(ids) > START_BATCH:
+                end = first + START_BATCH
+                part = replace(part, ids=ids[first:end], payloads=part.payloads[first:end])
+            statement = store.start_runs(part, self.channel, always_notify=always_notify)
+            created = yield from ask(statement, last=first + START_BATCH >= len(ids))
         steps = tuple(sorted(job.step for job in start.runs.plan.jobs))
         return [
             _new_run(start, run_id, payload, steps, created)
             for run_id, payload in zip(ids, start.payloads, strict=True)
+            if created is not None
         ]
-
-    def _start_in_parts(self, runs: NewRuns, *, always_notify: bool) -> Flow[datetime]:
-        first = 0
-        while True:
-            end = first + START_BATCH
-            part = replace(runs, ids=runs.ids[first:end], payloads=runs.payloads[first:end])
-            created = yield from ask(
-                store.start_runs(part, self.channel, always_notify=always_notify), last=end >= len(runs.ids)
-            )
-            first = end
-            if first >= len(runs.ids):
-                return created
 
     def register(self, graph: Graph) -> Flow[None]:
         """Store a graph, so that workers with other code can read it."""
@@ -309,6 +313,7 @@ def run_filter(
     workflow: Workflow | str | None,
     status: RunStatus | str | Sequence[RunStatus | str] | None,
     trigger: str | None,
+    key: str | None,
     since: datetime | None,
     until: datetime | None,
     before: Run | tuple[datetime, UUID] | None,
@@ -328,6 +333,7 @@ def run_filter(
     return store.RunFilter(
         workflow=workflow if workflow is None or isinstance(workflow, str) else workflow.name,
         trigger=trigger,
+        key=checked_key(key),
         statuses=None if given is None else tuple(RunStatus(value) for value in given),
         since=_checked_instant("since", since),
         until=_checked_instant("until", until),

@@ -10,7 +10,7 @@ from squidmesh import AsyncSquidMesh, SquidMesh
 PUBLIC = """
 COMPLETE AsyncSquidMesh Attempt AttemptStatus AuditEvent CommitUnknown ConfigurationError ConnectionUnusable Constant Context
 DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InvalidInput InvalidOption InvalidOutput
-InvalidPayload InvalidRunId NotFound Outcome RequestError Retry RetryAfter Run RunNotFound RunStatus RunTimeout
+InvalidPayload InvalidRunId NotFound Outcome RequestError Retry RetryAfter Run RunExists RunNotFound RunStatus RunTimeout
 SchemaError SquidMesh SquidMeshError StepError StepRun StepStatus TriggerNotFound UnsafeReplay Worker WorkerStopped
 Workflow WorkflowNotFound WorkflowWarning now today
 """.split()

@@ -47,7 +47,7 @@ class Database:
             ConnectionUnusable: The caller's connection cannot take part.
         """
         if connection is None:
-            # Not ``pool.connection()``: it commits once more, on a connection that ``drive`` leaves outside transactions.
+            # Not ``pool.connection()``: that commits once more, and ``drive`` leaves nothing open.
             pooled = self.pool.getconn()
             try:
                 return drive(pooled, operation, self.schema)

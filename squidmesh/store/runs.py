@@ -92,6 +92,32 @@ def _beginning(plan: StartPlan) -> Mapping[str, object]:
     }
 
 
+def start_keyed(new: NewRuns, key: str, channel: str, *, always_notify: bool) -> Statement[bool]:
+    """Start one run unless there is one of its workflow with the key; the result is whether it was started."""
+    (run_id,), (payload,) = new.ids, new.payloads
+    params: dict[str, object] = {
+        "id": run_id,
+        "payload": payload,
+        "key": key,
+        "workflow": new.workflow,
+        "fingerprint": new.fingerprint,
+        "trigger": new.trigger,
+        "seq": new.seq,
+        "run_at": new.run_at,
+        "delay": new.delay,
+        "channel": channel,
+        "always": always_notify,
+        **_beginning(new.plan),
+    }
+    return Statement("start_keyed", params, lambda rows: bool(rows[0][0]), commits=True)
+
+
+def read_keyed(workflow: str, key: str) -> Statement[Run | None]:
+    """The run of a workflow that has a key, as ``read_run`` shows it."""
+    params = {"workflow": workflow, "key": key}
+    return Statement("read_keyed", params, lambda rows: run_of(rows[0]) if rows else None)
+
+
 def _created_at(rows: Rows) -> datetime:
     created: datetime = instant(rows[0][0])
     return created
@@ -119,6 +145,7 @@ class RunFilter:
     Args:
         workflow: Of this workflow.
         trigger: Started by this trigger.
+        key: Started with this key.
         statuses: In one of these statuses.
         since: Created at or after.
         until: Created before.
@@ -128,6 +155,7 @@ class RunFilter:
 
     workflow: str | None = None
     trigger: str | None = None
+    key: str | None = None
     statuses: tuple[RunStatus, ...] | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -141,6 +169,7 @@ def list_runs(wanted: RunFilter) -> Statement[list[Run]]:
     params: dict[str, object] = {
         "workflow": wanted.workflow,
         "trigger": wanted.trigger,
+        "key": wanted.key,
         "statuses": None if wanted.statuses is None else columns.texts(wanted.statuses),
         "since": wanted.since,
         "until": wanted.until,

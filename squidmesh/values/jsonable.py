@@ -74,7 +74,7 @@ def _dump(value: object, depth: int) -> JSON:
 
 def _dump_of_kind(value: object, depth: int) -> JSON:
     """Write a subclass, or a value of another kind."""
-    if _is_mere_dataclass(type(value)):
+    if _is_mere_dataclass(type(value)):  # type: ignore[arg-type]  # mypy finds no hash in a class
         return _dataclass(value, _deeper(depth))
     for kind, leaf in _LEAVES.items():
         if isinstance(value, kind):
@@ -90,7 +90,7 @@ def _dump_of_kind(value: object, depth: int) -> JSON:
 
 
 @lru_cache(maxsize=1024)
-def _is_mere_dataclass(kind: type) -> bool:
+def _is_mere_dataclass(kind: type[Any]) -> bool:
     """Whether it is a dataclass and nothing else that there is a rule for; payloads mostly are."""
     return dataclasses.is_dataclass(kind) and not issubclass(kind, (*_LEAVES, *_BRANCHES, Enum))
 
