@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from squidmesh.async_control import AsyncControl
 from squidmesh.client import SquidMesh
 from squidmesh.errors import RunTimeout
+from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
 from squidmesh.store.database import AsyncDatabase, check_pooled_async
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
     from squidmesh.records import Run
     from squidmesh.retry import Seconds
@@ -56,10 +58,12 @@ class AsyncSquidMesh(AsyncControl):
         trigger: str | None = None,
         run_at: datetime | None = None,
         delay: Seconds | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "return",
         connection: psycopg.AsyncConnection[Any] | None = None,
     ) -> Run:
         start = self._operations.prepare(workflow, [payload], trigger=trigger, run_at=run_at, delay=delay)
-        return (await self._start(start, connection))[0]
+        return (await self._start(with_key(start, key, on_conflict), connection))[0]
 
     async def start_runs(
         self,
@@ -86,13 +90,21 @@ class AsyncSquidMesh(AsyncControl):
         workflow: Workflow | str | None = None,
         status: RunStatus | str | Sequence[RunStatus | str] | None = None,
         trigger: str | None = None,
+        key: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         before: Run | tuple[datetime, UUID] | None = None,
         limit: int = 50,
     ) -> list[Run]:
         wanted = run_filter(
-            workflow=workflow, status=status, trigger=trigger, since=since, until=until, before=before, limit=limit
+            workflow=workflow,
+            status=status,
+            trigger=trigger,
+            key=key,
+            since=since,
+            until=until,
+            before=before,
+            limit=limit,
         )
         return await self._ask(self._operations.list_runs(wanted))
 
@@ -137,7 +149,9 @@ class AsyncSquidMesh(AsyncControl):
         if fingerprint not in self._registered:
             await self._ask(self._operations.register(start.graph))
             self._registered.add(fingerprint)
-        runs = await self._ask(self._operations.start(start, always_notify=connection is not None), connection)
+        runs = None
+        while runs is None:
+            runs = await self._ask(self._operations.start(start, always_notify=connection is not None), connection)
         if connection is None:
             self._tell_started(start, runs)
         return runs

@@ -9,6 +9,7 @@ from psycopg_pool import ConnectionPool
 
 from squidmesh.control import Control
 from squidmesh.errors import RunTimeout
+from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
 from squidmesh.store.database import Database, check_pooled
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
     from squidmesh.records import Run
     from squidmesh.retry import Seconds
@@ -67,6 +69,8 @@ class SquidMesh(Control):
         trigger: str | None = None,
         run_at: datetime | None = None,
         delay: Seconds | None = None,
+        key: str | None = None,
+        on_conflict: OnConflict = "return",
         connection: psycopg.Connection[Any] | None = None,
     ) -> Run:
         """Start a run.
@@ -77,17 +81,22 @@ class SquidMesh(Control):
             trigger: The trigger's name; the first one declared by default.
             run_at: An aware datetime before which it does not begin.
             delay: Seconds or timedelta from now before which it does not begin.
+            key: Names the run: however often and by whomever it is started, there is one run of the workflow with this
+                key, as long as its row exists. At most 200 characters.
+            on_conflict: What happens if there is one already, whatever its payload: "return" returns it, as
+                ``list_runs`` would; "raise" raises ``RunExists``.
             connection: A psycopg connection to take part in the transaction of.
 
         Raises:
             WorkflowNotFound: The workflow is not registered.
             TriggerNotFound: It has no such trigger.
             InvalidPayload: The payload does not meet the contract.
-            InvalidOption: ``run_at`` or ``delay`` cannot be used.
+            InvalidOption: ``run_at``, ``delay``, ``key`` or ``on_conflict`` cannot be used.
+            RunExists: The key is taken, and ``on_conflict`` is "raise".
             ConnectionUnusable: ``connection`` cannot take part.
         """
         start = self._operations.prepare(workflow, [payload], trigger=trigger, run_at=run_at, delay=delay)
-        return self._start(start, connection)[0]
+        return self._start(with_key(start, key, on_conflict), connection)[0]
 
     def start_runs(
         self,
@@ -128,6 +137,7 @@ class SquidMesh(Control):
         workflow: Workflow | str | None = None,
         status: RunStatus | str | Sequence[RunStatus | str] | None = None,
         trigger: str | None = None,
+        key: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         before: Run | tuple[datetime, UUID] | None = None,
@@ -139,6 +149,7 @@ class SquidMesh(Control):
             workflow: Only of this workflow.
             status: Only in this status, or one of these.
             trigger: Only started by this trigger.
+            key: Only started with this key.
             since: Only created at or after this instant.
             until: Only created before this instant.
             before: Continue after this run: the last one of the page before, or its (created_at, id).
@@ -148,7 +159,14 @@ class SquidMesh(Control):
             InvalidOption: A filter cannot be used.
         """
         wanted = run_filter(
-            workflow=workflow, status=status, trigger=trigger, since=since, until=until, before=before, limit=limit
+            workflow=workflow,
+            status=status,
+            trigger=trigger,
+            key=key,
+            since=since,
+            until=until,
+            before=before,
+            limit=limit,
         )
         return self._ask(self._operations.list_runs(wanted))
 
@@ -209,7 +227,9 @@ class SquidMesh(Control):
             # On a connection of ours: in a host's transaction it would hold up everybody else who starts.
             self._ask(self._operations.register(start.graph))
             self._registered.add(fingerprint)
-        runs = self._ask(self._operations.start(start, always_notify=connection is not None), connection)
+        runs = None
+        while runs is None:
+            runs = self._ask(self._operations.start(start, always_notify=connection is not None), connection)
         if connection is None:
             self._tell_started(start, runs)
         return runs

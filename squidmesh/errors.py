@@ -19,6 +19,7 @@
     ├── NotRetryable                       a failed run cannot go on from where it failed
     ├── UnsafeReplay                       a replay would repeat what cannot be undone
     ├── InconsistentRun                    a run's rows contradict each other
+    ├── RunExists                          a start with on_conflict="raise" whose key is taken
     ├── ConfigurationError                 the app, the database address or a queue is set up wrongly
     ├── SchemaError                        the database's schema is missing or not served by this code
     ├── ConnectionUnusable                 a ``connection=`` that cannot take part
@@ -382,6 +383,29 @@ class InconsistentRun(SquidMeshError):
     def details(self) -> JSONObject:
         """The run."""
         return {"run_id": str(self.run_id)}
+
+
+class RunExists(SquidMeshError):
+    """There is a run of the workflow with this key, and the start said ``on_conflict="raise"``. Nothing was stored.
+
+    Args:
+        run_id: The run that has the key.
+        workflow: Its workflow.
+        key: The key.
+    """
+
+    code = "run_exists"
+
+    def __init__(self, run_id: UUID, workflow: str, key: str) -> None:
+        self.run_id = run_id
+        self.workflow = workflow
+        self.key = key
+        super().__init__(f"run {run_id} of {workflow!r} has the key {key!r} already; nothing was started")
+
+    @property
+    def details(self) -> JSONObject:
+        """The run that has the key, its workflow, and the key."""
+        return {"run_id": str(self.run_id), "workflow": self.workflow, "key": self.key}
 
 
 class ConfigurationError(SquidMeshError):

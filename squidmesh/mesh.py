@@ -219,6 +219,8 @@ class Mesh:
         if self.events.active:
             steps = [job.step for job in start.runs.plan.jobs if job.step and job.state is not JobState.PARKED]
             for run in runs:
+                if run.id not in start.runs.ids:
+                    continue  # it was there: its key is taken
                 self.events.emit(started(run.id, run.workflow, run.trigger, steps, run.replayed_from))
 
     def _tell(self, plan: Plan | None) -> None:

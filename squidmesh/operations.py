@@ -17,6 +17,7 @@ from squidmesh.errors import (
     InvalidRunId,
     RunNotFound,
 )
+from squidmesh.keyed import checked_key, start_or_find
 from squidmesh.planner.history import context_of, history_of
 from squidmesh.planner.plan import LockedRun
 from squidmesh.planner.planner import plan_start, plan_watch
@@ -28,19 +29,20 @@ from squidmesh.states import JobState, RunStatus
 from squidmesh.store import runs as store
 from squidmesh.store.codec import Unencodable, encode
 from squidmesh.store.jobs import notify, notify_idle
-from squidmesh.store.saving import insert_attempts, insert_audits, save_plans
+from squidmesh.store.saving import begin_histories, save_plans
 from squidmesh.store.statements import Batch, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from squidmesh.keyed import OnConflict
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.plan import Plan, StartPlan
     from squidmesh.records import JSONObject
     from squidmesh.registry import Registry
     from squidmesh.retry import Seconds
     from squidmesh.store.runs import NewRuns, RunFilter
-    from squidmesh.store.statements import Flow, Statement
+    from squidmesh.store.statements import Flow
     from squidmesh.workflow import Workflow
 
 FIRST_SEQ: Final = 1
@@ -60,11 +62,15 @@ class Start:
         graph: The graph that the runs will run on.
         runs: What is to be stored.
         payloads: The payloads as stored, one a run.
+        key: What the one run is named by, if it is.
+        on_conflict: What to do if the key is taken.
     """
 
     graph: Graph
     runs: NewRuns
     payloads: Sequence[JSONObject]
+    key: str | None = None
+    on_conflict: OnConflict = "return"
 
 
 class Operations:
@@ -84,6 +90,7 @@ class Operations:
         self.channel = channel
         self.new_id = new_id
         self._now = now
+        self._start_plans: dict[str, StartPlan] = {}
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -123,21 +130,32 @@ class Operations:
         return Start(graph=self.registry.live_graph(found), runs=runs, payloads=resolved)
 
     def start_plan(self, workflow: Workflow) -> StartPlan:
-        """What a run of a workflow begins with."""
-        return plan_start(self.registry.live_graph(workflow), blank_run(workflow))
+        """What runs of a workflow begin with: planned once for its graph, since it is on the path of every start."""
+        fingerprint = workflow.check().fingerprint
+        known = self._start_plans.get(fingerprint)
+        if known is None:
+            known = self._start_plans[fingerprint] = plan_start(self.registry.live_graph(workflow), blank_run(workflow))
+        return known
 
-    def start(self, start: Start, *, always_notify: bool) -> Flow[list[Run]]:
-        """Store prepared runs; the result is the runs."""
+    def start(self, start: Start, *, always_notify: bool) -> Flow[list[Run] | None]:
+        """Store prepared runs; the result is the runs. None: the run that had the key is gone, ask again.
+
+        Raises:
+            RunExists: The key is taken, and that was to be an error.
+        """
+        if start.key is not None:
+            how = start.on_conflict
+            return (yield from start_or_find(start.runs, start.key, how, self.channel, always_notify=always_notify))
         created, ids = None, start.runs.ids
         for first in range(0, len(ids), START_BATCH):
-            part = replace(
-                start.runs,
-                ids=ids[first : first + START_BATCH],
-                payloads=start.runs.payloads[first : first + START_BATCH],
-            )
+            part = start.runs
+            if len(ids) > START_BATCH:
+                end = first + START_BATCH
+                part = replace(part, ids=ids[first:end], payloads=part.payloads[first:end])
             begun = store.start_runs(part, self.channel, always_notify=always_notify)
-            created, *_ = yield Batch((begun, *_taken_over(part)), last=first + START_BATCH >= len(ids))
-        steps = tuple(sorted(job.step for job in start.runs.plan.jobs if job.step))
+            known = begin_histories(part.ids, part.plan)
+            created, *_ = yield Batch((begun, *known), last=first + START_BATCH >= len(ids))
+        steps = tuple(sorted({job.step for job in start.runs.plan.jobs if job.step}))
         return [
             _new_run(start, run_id, payload, steps, created)
             for run_id, payload in zip(ids, start.payloads, strict=True)
@@ -255,14 +273,6 @@ def blank_run(workflow: Workflow) -> LockedRun:
     )
 
 
-def _taken_over(new: NewRuns) -> list[Statement[None]]:
-    """The statements for what runs have in their history from the start."""
-    attempts = [(run_id, attempt) for run_id in new.ids for attempt in new.plan.attempts]
-    audits = [(run_id, audit) for run_id in new.ids for audit in new.plan.audits]
-    found = [insert_attempts(attempts) if attempts else None, insert_audits(audits) if audits else None]
-    return [statement for statement in found if statement is not None]
-
-
 def run_id_of(value: UUID | str) -> UUID:
     """A run id, also from its text.
 
@@ -282,6 +292,7 @@ def run_filter(
     workflow: Workflow | str | None,
     status: RunStatus | str | Sequence[RunStatus | str] | None,
     trigger: str | None,
+    key: str | None,
     since: datetime | None,
     until: datetime | None,
     before: Run | tuple[datetime, UUID] | None,
@@ -301,6 +312,7 @@ def run_filter(
     return store.RunFilter(
         workflow=workflow if workflow is None or isinstance(workflow, str) else workflow.name,
         trigger=trigger,
+        key=checked_key(key),
         statuses=None if given is None else tuple(RunStatus(value) for value in given),
         since=_checked_instant("since", since),
         until=_checked_instant("until", until),

@@ -274,6 +274,7 @@ class Run:
         id: Its id.
         workflow: The workflow's name.
         trigger: The trigger that started it.
+        key: The key that it was started with, if it was: no other run of the workflow has it.
         status: Where it stands.
         attention: What needs a human or ended badly; None on the happy path.
         payload: What it was started with, validated, defaults filled in.
@@ -290,6 +291,7 @@ class Run:
     id: UUID
     workflow: str
     trigger: str
+    key: str | None = None
     status: RunStatus
     attention: str | None
     payload: JSONObject

@@ -17,7 +17,7 @@ LAYERS = (
     {"store"},
     {
         *("async_client", "async_control", "client", "control", "deciding", "events", "logs", "mesh", "operations"),
-        *("registry", "steering", "waiting", "worker"),
+        *("keyed", "registry", "steering", "waiting", "worker"),
     },
     {"__init__", "__main__", "cli", "embedded", "tools"},
 )

@@ -170,6 +170,7 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
     everything = runs.RunFilter(
         workflow="w",
         trigger="t",
+        key="k",
         statuses=(RunStatus.FAILED,),
         since=now,
         until=now,
@@ -181,6 +182,7 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         runs.lock_runs: ([run],),
         runs.lock_run: (run,),
         runs.read_run: (run,),
+        runs.read_keyed: ("w", "k"),
         runs.list_runs: (everything,),
         runs.read_history: (run, 0, 10),
         runs.read_outputs: (run,),
@@ -216,7 +218,8 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
 def examples() -> list[Statement[Any]]:
     """A statement of every store function."""
     made = [function(*arguments) for function, arguments in example_calls().items()]
-    made += [runs.start_runs(new_runs(), "c", always_notify=True), workers.set_idle(uuid4(), idle=True)]
+    made += [runs.start_runs(new_runs(), "c", always_notify=True)]
+    made += [runs.start_keyed(new_runs(), "k", "c", always_notify=True), workers.set_idle(uuid4(), idle=True)]
     return [*made, *saving.save_plans([a_plan()], "c")]
 
 
@@ -227,7 +230,7 @@ def test_there_is_an_example_of_every_store_function() -> None:
         for name, function in vars(module).items()
         if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
     }
-    assert public == {*example_calls(), runs.start_runs, workers.set_idle}
+    assert public == {*example_calls(), runs.start_runs, runs.start_keyed, workers.set_idle}
 
 
 @pytest.mark.parametrize("statement", examples(), ids=lambda statement: statement.name)

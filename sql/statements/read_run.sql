@@ -2,7 +2,7 @@
 --   id uuid
 -- Returns: the run, whether one of its jobs is claimed, and its live steps.
 -- Locks: none. Index: runs_pkey, jobs_pkey.
-SELECT r.id, r.workflow, r.trigger, r.status, r.attention, r.payload::text, r.error::text, r.fingerprint,
+SELECT r.id, r.workflow, r.trigger, r.key, r.status, r.attention, r.payload::text, r.error::text, r.fingerprint,
        r.replayed_from, r.created_at, r.finished_at, coalesce(live.claimed, false), coalesce(live.steps, '{}')
   FROM squidmesh.runs r
   LEFT JOIN LATERAL (

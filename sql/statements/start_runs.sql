@@ -37,6 +37,8 @@ WITH input AS (
     SELECT pg_notify(%(channel)s::text, 'queue:' || served.queue)
       FROM (SELECT DISTINCT queue FROM unnest(%(queues)s::text[]) AS job (queue)) AS served
      WHERE %(always)s::boolean
-        OR EXISTS (SELECT FROM squidmesh.workers w WHERE w.idle AND NOT w.dead AND served.queue = ANY (w.queues))
+        -- Read once, not for each queue: else the plan for arrays of unknown length would look so much dearer than one
+        -- made for this very start that the server would plan each start anew, for as long as workers is not analysed.
+        OR served.queue = ANY (ARRAY(SELECT unnest(w.queues) FROM squidmesh.workers w WHERE w.idle AND NOT w.dead))
 )
 SELECT input.now, (SELECT count(*) FROM notified) FROM input

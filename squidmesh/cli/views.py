@@ -86,6 +86,7 @@ def runs_table(runs: Sequence[Run], now: datetime) -> Table:
     columns = [
         Column("id"),
         Column("workflow", flexible=True),
+        Column("key", flexible=True, optional=True),
         Column("status"),
         Column("step", flexible=True, optional=True),
         Column("age", right=True),
@@ -94,8 +95,9 @@ def runs_table(runs: Sequence[Run], now: datetime) -> Table:
     table = Table(columns)
     for run in runs:
         more = "" if run.attention == run.status else run.attention or ""
-        cells = [str(run.id), run.workflow, str(run.status), ", ".join(run.current_steps), took(now - run.created_at)]
-        table.rows.append(Row([*cells, more], ["", "", style_of(run.status), "", "", "red"]))
+        cells = [str(run.id), run.workflow, one_line(run.key or ""), str(run.status), ", ".join(run.current_steps)]
+        cells += [took(now - run.created_at), more]
+        table.rows.append(Row(cells, ["", "", "", style_of(run.status), "", "", "red"]))
     return table
 
 
@@ -108,6 +110,7 @@ def header(run: Run, screen: Screen) -> list[str]:
         ("workflow", f"{run.workflow}, trigger {run.trigger}", ""),
         ("status", f"{run.status}, {lasted}, started {run.created_at:%Y-%m-%d %H:%M:%S} UTC", style_of(run.status)),
         ("attention", run.attention or "", "red"),
+        ("key", one_line(run.key or ""), ""),
         ("replay of", str(run.replayed_from or ""), ""),
         ("error", error_line(run.error), "red"),
         ("payload", compact_json(run.payload, screen), ""),

@@ -242,9 +242,11 @@ class Plan:
         return shown_status(self.run.status, claimed=executed or self.status.ending), self.status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StartPlan:
     """What is to be inserted for a new run; the same for all runs of one graph that begin at the beginning.
+
+    It is equal only to itself.
 
     Args:
         status: Pending; or what follows from waiting for people or signals at once.

@@ -47,8 +47,12 @@ class Database:
             ConnectionUnusable: The caller's connection cannot take part.
         """
         if connection is None:
-            with self.pool.connection() as pooled:
+            # Not ``pool.connection()``: that commits once more, and ``drive`` leaves nothing open.
+            pooled = self.pool.getconn()
+            try:
                 return drive(pooled, operation, self.schema)
+            finally:
+                self.pool.putconn(pooled)
         own = _begins_our_own(connection, psycopg.Connection)
         return drive(connection, _guarded(operation), self.schema, own_transaction=own, pipeline=False)
 
@@ -63,8 +67,11 @@ class AsyncDatabase:
     async def run(self, operation: Flow[T] | Statement[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
         """Run an operation, in a transaction of its own or in the caller's."""
         if connection is None:
-            async with self.pool.connection() as pooled:
+            pooled = await self.pool.getconn()
+            try:
                 return await drive_async(pooled, operation, self.schema)
+            finally:
+                await self.pool.putconn(pooled)
         own = _begins_our_own(connection, psycopg.AsyncConnection)
         return await drive_async(connection, _guarded(operation), self.schema, own_transaction=own, pipeline=False)
 
@@ -172,7 +179,7 @@ def _send(connection: psycopg.Connection[Any], commands: list[_Command], *, pipe
         with connection.pipeline() if together else nullcontext():
             for cursor, command in zip(cursors, commands, strict=True):
                 cursor.execute(command.sql, command.params)
-        rows = [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+        rows = [cursor.fetchall() if _has_rows(cursor) else [] for cursor in cursors]
     except psycopg.OperationalError as error:
         raise _lost(connection, commands, error) from error
     return [command.decode(found) for command, found in zip(commands, rows, strict=True) if command.decode]
@@ -188,10 +195,15 @@ async def _send_async(
         async with connection.pipeline() if together else nullcontext():
             for cursor, command in zip(cursors, commands, strict=True):
                 await cursor.execute(command.sql, command.params)
-        rows = [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+        rows = [await cursor.fetchall() if _has_rows(cursor) else [] for cursor in cursors]
     except psycopg.OperationalError as error:
         raise _lost(connection, commands, error) from error
     return [command.decode(found) for command, found in zip(commands, rows, strict=True) if command.decode]
+
+
+def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
+    """Whether a statement gives rows; ``description`` would say so too, but it describes each column for that."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 def _lost(connection: _AnyConnection, commands: list[_Command], error: psycopg.OperationalError) -> Exception:
@@ -247,7 +259,10 @@ def _begins_our_own(connection: _AnyConnection, kind: type[_AnyConnection]) -> b
 
 
 def _in_transaction(connection: _AnyConnection) -> bool:
-    return not connection.closed and connection.info.transaction_status is not pq.TransactionStatus.IDLE
+    # By the plain number, as it is asked after each operation; of a closed connection it is another one, UNKNOWN.
+    return connection.pgconn.transaction_status in _BEGUN
 
+
+_BEGUN: Final = (pq.TransactionStatus.ACTIVE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 
 _AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]

@@ -82,12 +82,13 @@ def locked_run_of(row: Row) -> LockedRun:
 
 def run_of(row: Row) -> Run:
     """A run as users see it."""
-    run_id, workflow, trigger, status, attention, payload, error, fingerprint, source, created, finished, *live = row
-    claimed, steps = live
+    run_id, workflow, trigger, key, status, attention, payload, error, fingerprint, source, created, *rest = row
+    finished, claimed, steps = rest
     return Run(
         id=run_id,
         workflow=workflow,
         trigger=trigger,
+        key=key,
         status=shown_status(RunStatus(status), claimed=claimed),
         attention=attention,
         payload=cast("JSONObject", decode(payload)),

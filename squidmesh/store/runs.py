@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from squidmesh.planner.decisions import Vote
@@ -13,7 +14,7 @@ from squidmesh.store.rows import attempt_of, audit_of, instant, locked_run_of, o
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -58,20 +59,30 @@ def start_runs(new: NewRuns, channel: str, *, always_notify: bool) -> Statement[
         channel: Where workers listen.
         always_notify: Whether to notify also when no worker sleeps: inside a host's transaction nobody can know.
     """
-    jobs = new.plan.jobs
     params: dict[str, object] = {
         "ids": columns.ids(new.ids),
         "payloads": columns.texts(new.payloads),
         "workflow": new.workflow,
         "fingerprint": new.fingerprint,
         "trigger": new.trigger,
-        "status": new.plan.status,
-        "attention": new.plan.attention,
-        "state": encode(new.plan.progress.to_json(), what="state").text,
-        "seq": new.plan.seq,
         "replayed_from": new.replayed_from,
         "run_at": new.run_at,
         "delay": new.delay,
+        "channel": channel,
+        "always": always_notify,
+        **_beginning(new.plan),
+    }
+    return Statement("start_runs", params, _created_at, commits=True)
+
+
+@lru_cache(maxsize=1024)  # clients plan once for a graph, and start many runs with it
+def _beginning(plan: StartPlan) -> Mapping[str, object]:
+    jobs = plan.jobs
+    return {
+        "status": plan.status,
+        "attention": plan.attention,
+        "seq": plan.seq,
+        "state": encode(plan.progress.to_json(), what="state").text,
         "slots": columns.whole(job.slot for job in jobs),
         "visits": columns.whole(job.visit for job in jobs),
         "reasons": columns.texts(job.reason for job in jobs),
@@ -81,10 +92,32 @@ def start_runs(new: NewRuns, channel: str, *, always_notify: bool) -> Statement[
         "lanes": columns.whole(job.lane for job in jobs),
         "priorities": columns.whole(job.priority for job in jobs),
         "waits": columns.numbers(job.delay for job in jobs),
+    }
+
+
+def start_keyed(new: NewRuns, key: str, channel: str, *, always_notify: bool) -> Statement[bool]:
+    """Start one run unless there is one of its workflow with the key; the result is whether it was started."""
+    (run_id,), (payload,) = new.ids, new.payloads
+    params: dict[str, object] = {
+        "id": run_id,
+        "payload": payload,
+        "key": key,
+        "workflow": new.workflow,
+        "fingerprint": new.fingerprint,
+        "trigger": new.trigger,
+        "run_at": new.run_at,
+        "delay": new.delay,
         "channel": channel,
         "always": always_notify,
+        **_beginning(new.plan),
     }
-    return Statement("start_runs", params, _created_at, commits=True)
+    return Statement("start_keyed", params, lambda rows: bool(rows[0][0]), commits=True)
+
+
+def read_keyed(workflow: str, key: str) -> Statement[Run | None]:
+    """The run of a workflow that has a key, as ``read_run`` shows it."""
+    params = {"workflow": workflow, "key": key}
+    return Statement("read_keyed", params, lambda rows: run_of(rows[0]) if rows else None)
 
 
 def _created_at(rows: Rows) -> datetime:
@@ -114,6 +147,7 @@ class RunFilter:
     Args:
         workflow: Of this workflow.
         trigger: Started by this trigger.
+        key: Started with this key.
         statuses: In one of these statuses.
         since: Created at or after.
         until: Created before.
@@ -123,6 +157,7 @@ class RunFilter:
 
     workflow: str | None = None
     trigger: str | None = None
+    key: str | None = None
     statuses: tuple[RunStatus, ...] | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -136,6 +171,7 @@ def list_runs(wanted: RunFilter) -> Statement[list[Run]]:
     params: dict[str, object] = {
         "workflow": wanted.workflow,
         "trigger": wanted.trigger,
+        "key": wanted.key,
         "statuses": None if wanted.statuses is None else columns.texts(wanted.statuses),
         "since": wanted.since,
         "until": wanted.until,

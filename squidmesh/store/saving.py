@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from uuid import UUID
 
-    from squidmesh.planner.plan import ConsumedSignal, NewAttempt, NewAudit, NewSignal, NextJob, Plan
+    from squidmesh.planner.plan import ConsumedSignal, NewAttempt, NewAudit, NewSignal, NextJob, Plan, StartPlan
 
 _dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -39,8 +39,8 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
     awaited = [f"run:{plan.run.id}" for plan in plans if plan.finished and plan.progress.watched]
     found = [
         _save_runs(plans) if plans else None,
-        insert_attempts(attempts) if attempts else None,
-        insert_audits(audits) if audits else None,
+        _insert_attempts(attempts) if attempts else None,
+        _insert_audits(audits) if audits else None,
         _write_jobs("move_jobs", moved) if moved else None,
         _write_jobs("insert_jobs", added) if added else None,
         _delete_jobs(removed) if removed else None,
@@ -49,6 +49,14 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
         Statement("flag_jobs", {"run_ids": columns.ids(flagged), "channel": channel}, nothing) if flagged else None,
         notify(channel, awaited) if awaited else None,
     ]
+    return [statement for statement in found if statement is not None]
+
+
+def begin_histories(run_ids: Sequence[UUID], plan: StartPlan) -> list[Statement[Any]]:
+    """The statements for what new runs have in their history from the start: mostly nothing, and so none."""
+    attempts = [(run_id, attempt) for run_id in run_ids for attempt in plan.attempts]
+    audits = [(run_id, audit) for run_id in run_ids for audit in plan.audits]
+    found = [_insert_attempts(attempts) if attempts else None, _insert_audits(audits) if audits else None]
     return [statement for statement in found if statement is not None]
 
 
@@ -69,8 +77,7 @@ def _save_runs(plans: Sequence[Plan]) -> Statement[None]:
     return Statement("save_runs", params, nothing)
 
 
-def insert_attempts(rows: Sequence[tuple[UUID, NewAttempt]]) -> Statement[None]:
-    """Add ended attempts to the histories of runs."""
+def _insert_attempts(rows: Sequence[tuple[UUID, NewAttempt]]) -> Statement[None]:
     said = [attempt for _, attempt in rows]
     params = {
         "run_ids": columns.ids(run_id for run_id, _ in rows),
@@ -92,8 +99,7 @@ def insert_attempts(rows: Sequence[tuple[UUID, NewAttempt]]) -> Statement[None]:
     return Statement("insert_attempts", params, nothing)
 
 
-def insert_audits(rows: Sequence[tuple[UUID, NewAudit]]) -> Statement[None]:
-    """Add audit events to the histories of runs."""
+def _insert_audits(rows: Sequence[tuple[UUID, NewAudit]]) -> Statement[None]:
     said = [audit for _, audit in rows]
     params = {
         "run_ids": columns.ids(run_id for run_id, _ in rows),

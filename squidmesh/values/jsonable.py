@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
@@ -73,6 +74,8 @@ def _dump(value: object, depth: int) -> JSON:
 
 def _dump_of_kind(value: object, depth: int) -> JSON:
     """Write a subclass, or a value of another kind."""
+    if _is_mere_dataclass(type(value)):  # type: ignore[arg-type]  # mypy finds no hash in a class
+        return _dataclass(value, _deeper(depth))
     for kind, leaf in _LEAVES.items():
         if isinstance(value, kind):
             return leaf(value)
@@ -84,6 +87,12 @@ def _dump_of_kind(value: object, depth: int) -> JSON:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _dataclass(value, _deeper(depth))
     return _refuse(value)
+
+
+@lru_cache(maxsize=1024)
+def _is_mere_dataclass(kind: type[Any]) -> bool:
+    """Whether it is a dataclass and nothing else that there is a rule for; payloads mostly are."""
+    return dataclasses.is_dataclass(kind) and not issubclass(kind, (*_LEAVES, *_BRANCHES, Enum))
 
 
 def _deeper(depth: int) -> int:

@@ -27,6 +27,7 @@ RUN_KEYS = {
     "id",
     "workflow",
     "trigger",
+    "key",
     "status",
     "attention",
     "payload",
@@ -137,9 +138,24 @@ class TestStart:
         assert said.json["error"]["error"] == "run_timeout"
         assert UUID(said.json["error"]["run_id"]).version == 7
 
+    def test_a_key_starts_one_run(self, squidmesh: CommandLine) -> None:
+        first = squidmesh("start", "patient", "--key", "k-1").ok()
+        again = squidmesh("start", "patient", "--key", "k-1").ok()
+        assert again.out == first.out
+        assert again.err == (
+            "squidmesh: there is a run of patient with this key already, pending; nothing was started\n"
+        )
+        refused = squidmesh("start", "patient", "--key", "k-1", "--on-conflict", "raise", "--json")
+        assert (refused.code, refused.json["error"]["error"]) == (4, "run_exists")
+        heading, *rows = squidmesh("runs", "--key", "k-1").ok().out.splitlines()
+        assert heading.split()[:3] == ["id", "workflow", "key"]
+        assert [row.split()[:3] for row in rows] == [[first.out.strip(), "patient", "k-1"]]
+        assert "key       k-1" in squidmesh("inspect", first.out.strip()).ok().out.splitlines()
+
     @pytest.mark.parametrize(
         ("given", "code", "said"),
         [
+            (("patient", "--on-conflict", "raise"), 2, "give them together"),
             (("nothing",), 3, "there is no workflow 'nothing'; registered: broken, elsewhere, greeting"),
             (("order", "--trigger", "fax"), 3, "has no trigger 'fax'; it has: shop, phone"),
             (("greeting",), 2, "name: required, but missing"),

@@ -20,6 +20,7 @@ from squidmesh.planner.progress import Progress
 from squidmesh.records import Lane
 from squidmesh.states import RunStatus
 from squidmesh.store import saving
+from squidmesh.store.database import drive
 from squidmesh.store.jobs import (
     Room,
     adopt_jobs,
@@ -32,9 +33,9 @@ from squidmesh.store.jobs import (
     wake_jobs,
 )
 from squidmesh.store.migrations import migrate
-from squidmesh.store.runs import RunFilter, list_runs, lock_run, lock_runs
+from squidmesh.store.runs import RunFilter, list_runs, lock_run, lock_runs, read_keyed, start_keyed, start_runs
 from squidmesh.store.statements import Statement, sql_of
-from tests.store.kit import CHANNEL, attempt, entry, plan
+from tests.store.kit import CHANNEL, attempt, entry, new_runs, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,8 +46,8 @@ RUN, WORKER = UUID(int=1), UUID(int=2)
 EMPTY = "VACUUM (ANALYZE) {0}.runs, {0}.jobs, {0}.attempts, {0}.workers"
 
 FILL = """
-INSERT INTO {0}.runs (id, created_at, seq, workflow, fingerprint, trigger, status, state, payload)
-SELECT lpad(to_hex(n), 32, '0')::uuid, '2026-01-01Z'::timestamptz + make_interval(hours => n), 6, 'w', 'f', 't', 'running', '{{}}', '{{}}'
+INSERT INTO {0}.runs (id, created_at, seq, workflow, fingerprint, trigger, key, status, state, payload)
+SELECT lpad(to_hex(n), 32, '0')::uuid, '2026-01-01Z'::timestamptz + make_interval(hours => n), 6, 'w', 'f', 't', 'k' || n, 'running', '{{}}', '{{}}'
   FROM generate_series(1, 20000) n;
 
 INSERT INTO {0}.jobs (run_id, since, ready_at, run_at, worker, slot, visit, attempt, saw, priority, lane, state, kind, step,
@@ -131,7 +132,7 @@ def prepared(dsn: str) -> Iterator[psycopg.Connection[Any]]:
         with connection.transaction():
             connection.execute(sql_of("pin_plans", SCHEMA))
             connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-            for name, statement in hot_statements().items():
+            for name, statement in {**hot_statements(), "read_keyed": read_keyed("w", "k7")}.items():
                 connection.execute(prepare(name))
                 connection.execute(execute(connection, statement, "EXPLAIN "))
         connection.execute(FILL.format(SCHEMA).encode())
@@ -199,6 +200,7 @@ def test_every_statement_of_a_turn_is_tried() -> None:
         (RunFilter(since=datetime(2026, 6, 1, tzinfo=UTC)), "runs_by_time"),
         (RunFilter(workflow="w"), "runs_by_workflow"),
         (RunFilter(workflow="w", before=(datetime(2026, 6, 1, tzinfo=UTC), RUN)), "runs_by_workflow"),
+        (RunFilter(workflow="w", key="k7"), "runs_by_key"),
     ],
 )
 def test_a_page_of_a_list_reads_little_more_than_the_page(
@@ -210,3 +212,31 @@ def test_a_page_of_a_list_reads_little_more_than_the_page(
         row = psycopg.ClientCursor(prepared).execute(query, statement.params).fetchone()
     assert row is not None
     assert_reads_little(row[0], {index, "jobs_pkey"})
+
+
+def test_a_key_is_looked_up_also_with_a_plan_made_on_an_empty_table(prepared: psycopg.Connection[Any]) -> None:
+    with prepared.transaction(force_rollback=True):
+        prepared.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        query = execute(prepared, read_keyed("w", "k7"), "EXPLAIN (ANALYZE, FORMAT JSON) ")
+        row = prepared.execute(query).fetchone()
+    assert row is not None
+    assert_reads_little(row[0], {"runs_by_key", "jobs_pkey"})
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_starts_are_not_planned_anew_each_time(dsn: str, keyed: bool) -> None:
+    """Nobody may ever analyse a table of three workers; a plan for each start would cost more than the start."""
+    schema = f"{SCHEMA}_starts"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        migrate(connection, schema)
+        try:
+            for number in range(30):
+                new = new_runs(1)
+                one = start_keyed(new, f"{number}", CHANNEL, always_notify=False)
+                statement: Statement[Any] = one if keyed else start_runs(new, CHANNEL, always_notify=False)
+                drive(connection, statement, schema)
+            query = "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE '%pg_notify%'"
+            ((generic,),) = connection.execute(query).fetchall()
+            assert generic > 10
+        finally:
+            connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())

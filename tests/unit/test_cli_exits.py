@@ -28,6 +28,7 @@ ID = UUID(int=7)
         (errors.TriggerNotFound("w", "t", []), Exit.NOT_FOUND),
         (errors.IllegalMove(ID, "failed", "cancel", ["running"]), Exit.REFUSED),
         (errors.UnsafeReplay(ID, ["pay"]), Exit.REFUSED),
+        (errors.RunExists(ID, "w", "k"), Exit.REFUSED),
         (errors.SchemaError("no"), Exit.SCHEMA),
         (errors.RunTimeout(ID, 5, "running"), Exit.TIMED_OUT),
         (psycopg.OperationalError("no"), Exit.UNREACHABLE),

@@ -36,6 +36,7 @@ def add(commands: Commands) -> None:
         help=f"only in this status; repeatable: {', '.join(RunStatus)}",
     )
     listing.add_argument("--trigger", metavar="NAME", help="only started by this trigger")
+    listing.add_argument("--key", metavar="KEY", help="only started with this key")
     listing.add_argument(
         "--since", metavar="WHEN", type=instant_or_ago, help="only created since: ISO 8601, or a duration ago (2h)"
     )
@@ -58,6 +59,7 @@ def list_runs(options: Namespace, screen: Screen) -> int:
             workflow=options.workflow,
             status=options.status,
             trigger=options.trigger,
+            key=options.key,
             since=options.since,
             until=options.until,
             before=mesh.inspect_run(options.before) if options.before else None,

@@ -9,7 +9,7 @@ from squidmesh.cli.exits import Exit, UsageError
 from squidmesh.cli.output import talk, took
 from squidmesh.cli.values import duration, instant, payload_of, texts_among
 from squidmesh.cli.views import error_line, run_json
-from squidmesh.errors import InvalidPayload
+from squidmesh.errors import InvalidPayload, RunExists
 from squidmesh.states import RunStatus
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ def add_start(commands: Commands) -> None:
     when = parser.add_mutually_exclusive_group()
     when.add_argument("--delay", metavar="DURATION", type=duration, help="begin so much later, such as 30s or 1h30m")
     when.add_argument("--at", metavar="INSTANT", type=instant, help="begin then: ISO 8601 with an offset")
+    parser.add_argument("--key", metavar="KEY", help="names the run: there is one of the workflow with this key")
+    parser.add_argument(
+        "--on-conflict",
+        choices=["return", "raise"],
+        help="with --key, if it is taken: print the id of the run that has it (return, the default), or exit code 4",
+    )
     _add_waiting(parser)
 
 
@@ -72,12 +78,26 @@ def _check_waiting(options: Namespace) -> None:
 def start(options: Namespace, screen: Screen) -> int:
     """Start a run."""
     _check_waiting(options)
+    if options.on_conflict and options.key is None:
+        raise UsageError("--on-conflict says what happens if --key is taken; give them together")
     payload = payload_of(options.payload, options.param)
     with opened_mesh(options, needs_app=True) as mesh:
         try:
             run = mesh.start_run(
-                options.workflow, payload, trigger=options.trigger, run_at=options.at, delay=options.delay
+                options.workflow,
+                payload,
+                trigger=options.trigger,
+                run_at=options.at,
+                delay=options.delay,
+                key=options.key,
+                on_conflict="raise",
             )
+        except RunExists as error:
+            if options.on_conflict == "raise":
+                raise
+            run = mesh.inspect_run(error.run_id)
+            talk(f"there is a run of {run.workflow} with this key already, {run.status}; nothing was started")
+            return _follow(mesh, run, options, screen)
         except InvalidPayload as error:
             _add_hint(error, options.param)
             raise
