@@ -16,7 +16,7 @@ LAYERS = (
     {"planner"},
     {"store"},
     {"async_client", "client", "events", "logs", "mesh", "operations", "registry", "waiting", "worker"},
-    {"__init__", "__main__", "cli", "embedded", "tools"},
+    {"__init__", "__main__", "cli", "embedded", "testing", "tools"},
 )
 
 IMPURE = {"asyncio", "logging", "os", "random", "socket", "sqlite3", "subprocess", "threading", "time", "urllib"}
