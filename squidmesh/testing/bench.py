@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from squidmesh.clock import new_id
 from squidmesh.errors import HarnessError, InvalidOption, RunTimeout
@@ -18,22 +17,20 @@ from squidmesh.testing.driver import Driver
 from squidmesh.testing.faults import Faults
 from squidmesh.testing.looking import ANYTHING, Looking, checked_status, has_completed, name_of
 from squidmesh.testing.sessions import open_session
+from squidmesh.testing.setup import Takeover
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Iterable
     from uuid import UUID
-
-    import psycopg
 
     from squidmesh.authoring.reading import Reference
     from squidmesh.records import JSON, Attempt, DeclaredStep, Run
     from squidmesh.registry import Registry
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
-    from squidmesh.store.statements import Flow
     from squidmesh.testing.driver import Journey
     from squidmesh.testing.faults import Crashing, Failing, Moment, Replacement
-    from squidmesh.testing.sessions import Session
+    from squidmesh.testing.setup import Setup
     from squidmesh.workflow import Workflow
 
 T = TypeVar("T")
@@ -43,78 +40,6 @@ DEFAULT_WAIT_LIMIT: Final = 10_000
 
 EVENTS_PATIENCE: Final = 5.0
 """Real seconds that subscribers have for the events of one call."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What a harness is made of; the parameters of ``harness``."""
-
-    dsn: str | None
-    workflows: Sequence[Workflow]
-    meshes: Sequence[Mesh]
-    connection: psycopg.Connection[Any] | None
-    schema: str
-    at: datetime | None
-    fresh: bool
-
-    @staticmethod
-    def of(
-        dsn: str | None,
-        workflows: Iterable[Workflow],
-        mesh: Mesh | Iterable[Mesh],
-        *,
-        connection: psycopg.Connection[Any] | None,
-        schema: str,
-        at: datetime | None,
-        fresh: bool,
-    ) -> Setup:
-        """The setup that the parameters of ``harness`` make."""
-        meshes = (mesh,) if isinstance(mesh, Mesh) else tuple(mesh)
-        theirs = [workflow for each in meshes for workflow in each.registry.workflows.values()]
-        return Setup(
-            dsn=dsn,
-            workflows=tuple(dict.fromkeys([*workflows, *theirs])),
-            meshes=meshes,
-            connection=connection,
-            schema=schema,
-            at=at,
-            fresh=fresh,
-        )
-
-    def __post_init__(self) -> None:
-        """Refuse what contradicts itself.
-
-        Raises:
-            InvalidOption: With what is allowed.
-        """
-        if self.connection is not None and (self.dsn is not None or self.fresh):
-            raise InvalidOption("connection", "has its database and schema: leave dsn= and fresh= out")
-        if self.at is not None:
-            checked_instant("at", self.at)
-
-
-@dataclass(frozen=True, slots=True)
-class _StandIn:
-    """What meshes ask while a harness has them in its hands."""
-
-    session: Session
-    waiting: Callable[[UUID, float], Run]
-    waiting_async: Callable[[UUID, float], Awaitable[Run]]
-
-    def run(self, operation: Flow[T], connection: psycopg.Connection[Any] | None) -> T:
-        return self.session.run(operation, connection)
-
-    async def run_async(self, operation: Flow[T], connection: psycopg.AsyncConnection[Any] | None) -> T:
-        return await self.session.run_async(operation, connection)
-
-    def wait(self, run_id: UUID, seconds: float) -> Run:
-        return self.waiting(run_id, seconds)
-
-    async def wait_async(self, run_id: UUID, seconds: float) -> Run:
-        return await self.waiting_async(run_id, seconds)
-
-    def now(self) -> datetime:
-        return self.session.now
 
 
 class Bench:
@@ -152,7 +77,7 @@ class Bench:
             if setup.meshes:
                 mesh.events = setup.meshes[0].events
             for each in (mesh, *setup.meshes):
-                undo.enter_context(taken_over(each, _StandIn(session, wait, wait_async)))
+                undo.enter_context(taken_over(each, Takeover(session, wait, wait_async)))
             self._session, self.schema, self.registry = session, session.schema, mesh.registry
             operations = Operations(self.registry, self.schema, new_id, lambda: session.now)
             for workflow in self.registry.workflows.values():
@@ -401,16 +326,3 @@ def _goal(
         name = name_of(step)
         return f"with step {name!r} completed", lambda run: has_completed(run, name)
     return ("as when= wants it", when) if when is not None else ("ended", lambda run: run.status.terminal)
-
-
-def checked_instant(option: str, value: datetime) -> datetime:
-    """An aware instant, in UTC.
-
-    Raises:
-        InvalidOption: It is not aware.
-    """
-    if getattr(value, "tzinfo", None) is None:
-        raise InvalidOption(
-            option, f"must be an aware datetime, such as datetime(2030, 1, 1, tzinfo=UTC), not {value!r}"
-        )
-    return value.astimezone(UTC)

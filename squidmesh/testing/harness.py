@@ -10,8 +10,9 @@ from squidmesh.async_client import AsyncSquidMesh
 from squidmesh.client import SquidMesh
 from squidmesh.errors import HarnessError
 from squidmesh.store.statements import DEFAULT_SCHEMA
-from squidmesh.testing.bench import Bench, Setup, checked_instant
+from squidmesh.testing.bench import Bench
 from squidmesh.testing.driver import DEFAULT_LIMIT
+from squidmesh.testing.setup import Setup, checked_instant
 from squidmesh.worker import body
 
 if TYPE_CHECKING:

@@ -125,9 +125,8 @@ class TransactionSession:
                 "harness(connection=) works inside a transaction that you roll back at the end, "
                 "and none is open on this connection; begin one first"
             )
-        with psycopg.Cursor(
-            connection, row_factory=tuple_row
-        ) as cursor:  # which begins the transaction, if the connection's mode is to do so
+        with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+            # Begins the transaction, if the connection is one that does so by itself and nothing was said yet.
             cursor.execute(_MAKE_CLOCK)
             cursor.execute("SELECT current_setting('transaction_isolation'), statement_timestamp()")
             (level, real), *_ = cursor.fetchall()

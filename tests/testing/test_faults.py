@@ -87,10 +87,10 @@ def test_a_replacement_that_cannot_be_a_step_is_refused(h: testing.Harness, dsn:
     with pytest.raises(InvalidOption, match="is no step with a function"):
         h.replace("deliver", lambda: None)
     other = Workflow("others", payload=Order)
-    other.step(load.function, name="load")
-    with testing.harness(dsn, workflows=[orders, other]) as both:
-        with pytest.raises(InvalidOption, match="several: orders/load, others/load"):
-            both.replace("load", lambda: None)
+    other.step(name="load")(load.function)
+    several = pytest.raises(InvalidOption, match="several: orders/load, others/load")
+    with testing.harness(dsn, workflows=[orders, other]) as both, several:
+        both.replace("load", lambda: None)
 
 
 def test_an_error_at_some_attempts_takes_the_retries_of_the_step(h: testing.Harness) -> None:

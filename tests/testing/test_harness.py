@@ -176,13 +176,13 @@ def test_a_step_that_comes_back_later_is_run_when_it_does(dsn: str) -> None:
 
     @workflow.step
     def look(ctx: Context) -> None:
-        if h.now < NOON + timedelta(hours=2):
+        if harness.now < NOON + timedelta(hours=2):
             raise Defer(3600, reason="not there yet")
 
-    with testing.harness(dsn, workflows=[workflow], at=NOON) as h:
-        run = h.mesh.start_run(workflow)
-        assert [each.result for each in h.travel(hours=3)] == ["deferred", "deferred", "completed"]
-        h.assert_step(run, look, status="completed", attempts=1)
+    with testing.harness(dsn, workflows=[workflow], at=NOON) as harness:
+        run = harness.mesh.start_run(workflow)
+        assert [each.result for each in harness.travel(hours=3)] == ["deferred", "deferred", "completed"]
+        harness.assert_step(run, look, status="completed", attempts=1)
 
 
 def test_assertions_list_what_there_is(h: testing.Harness) -> None:
@@ -196,7 +196,7 @@ def test_assertions_list_what_there_is(h: testing.Harness) -> None:
         h.assert_started("dunning", amount=3)
     assert "dunning {'amount': 1} pending" in str(error.value)
     h.travel(days=30)
-    with pytest.raises(AssertionError, match="expected completed, but: run .* of 'dunning': retrying\n") as error:
+    with pytest.raises(AssertionError, match=r"expected completed, but: run .* of 'dunning': retrying\n") as error:
         h.assert_status(first, "completed")
     assert "charge: retrying, due at 2031-03-06 12:00:00+00:00, ConnectionError: no answer" in str(error.value)
     h.travel(days=2)
@@ -256,12 +256,12 @@ def test_a_step_cannot_run_others(dsn: str) -> None:
 
     @workflow.step
     def work() -> None:
-        h.drain()
+        harness.drain()
 
-    with testing.harness(dsn, workflows=[workflow]) as h:
-        run = h.mesh.start_run(workflow)
-        h.drain()
-        assert (h.run(run).error or {})["type"] == "HarnessError"
+    with testing.harness(dsn, workflows=[workflow]) as harness:
+        run = harness.mesh.start_run(workflow)
+        harness.drain()
+        assert (harness.run(run).error or {})["type"] == "HarnessError"
 
 
 def test_a_step_that_cancels_another_run_keeps_it_from_running(dsn: str) -> None:
@@ -272,13 +272,13 @@ def test_a_step_that_cancels_another_run_keeps_it_from_running(dsn: str) -> None
         seen.append(number)
         for run in runs:
             if run.payload["number"] != number:
-                h.mesh.cancel_run(run.id)
+                harness.mesh.cancel_run(run.id)
 
-    with testing.harness(dsn, workflows=[workflow]) as h:
-        runs = h.mesh.start_runs(workflow, [{"number": n} for n in range(3)])
-        h.drain()
+    with testing.harness(dsn, workflows=[workflow]) as harness:
+        runs = harness.mesh.start_runs(workflow, [{"number": n} for n in range(3)])
+        harness.drain()
         assert len(seen) == 1
-        assert sorted(h.run(run).status for run in runs) == ["cancelled", "cancelled", "completed"]
+        assert sorted(harness.run(run).status for run in runs) == ["cancelled", "cancelled", "completed"]
 
 
 def test_a_run_that_somebody_else_holds_is_told_of(
@@ -317,6 +317,17 @@ def test_a_schema_is_emptied_and_used_again_or_dropped_if_that_is_asked(dsn: str
         names = {name for (name,) in connection.execute("SELECT nspname FROM pg_namespace")}
     assert first in names
     assert fresh not in names
+
+
+def test_what_a_test_left_open_does_not_hold_up_the_next_one(dsn: str) -> None:
+    flows = [dunning()]
+    with psycopg.connect(dsn) as left:
+        with testing.harness(dsn, workflows=flows) as h:
+            h.mesh.start_run("dunning", {"amount": 7})
+            left.execute(f"SELECT FROM {h.schema}.runs FOR UPDATE".encode())
+            first = h.schema
+        with testing.harness(dsn, workflows=flows) as h:
+            assert h.schema != first
 
 
 def test_log_steps_and_events_are_told_before_a_call_returns(

@@ -97,7 +97,7 @@ def test_a_connection_that_cannot_be_used_is_refused(lab: Lab) -> None:
 def test_a_transaction_that_ends_in_the_middle_is_told_of_and_never_begun_anew(lab: Lab) -> None:
     with lab.session(autocommit=False) as connection:
         workflow = Workflow("rude")
-        workflow.step(lambda: connection.rollback(), name="work")
+        workflow.step(name="work")(connection.rollback)
         with testing.harness(connection=connection, schema=lab.schema, workflows=[workflow]) as h:
             h.mesh.start_run(workflow)
             with pytest.raises(ConnectionUnusable, match=re.escape("(IDLE): the step that just ran has ended it")):
