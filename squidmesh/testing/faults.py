@@ -11,6 +11,7 @@ from squidmesh.authoring.functions import StepFunction
 from squidmesh.authoring.reading import StepReference
 from squidmesh.authoring.signature import Signature
 from squidmesh.errors import InvalidOption
+from squidmesh.values.shapes import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -150,6 +151,7 @@ class Faults:
         signature = Signature.of(function, caller)
         if signature.problems:
             raise InvalidOption("function", "; ".join(signature.problems))
+        _take_context(signature, old.context_parameter)
         return Replacement(key, self, StepFunction(old.name, old.workflow, function, signature, old.retry))
 
     def fail(
@@ -219,6 +221,14 @@ class Faults:
         function.call = _watched(function, begin, dress)
         ticket.function = function
         return dress
+
+
+def _take_context(signature: Signature, name: str | None) -> None:
+    """Give a fake the context under the name that the step itself has for it: a lambda cannot annotate it."""
+    mine = [slot for slot in signature.slots if slot.name == name and slot.shape is ANY]
+    if mine and signature.context is None:
+        signature.slots.remove(mine[0])
+        signature.context = name
 
 
 def _can_be_raised(error: object) -> bool:

@@ -62,11 +62,8 @@ def throw_away(connection: psycopg.Connection[Any], dsn: str, *, fresh: bool) ->
             _drop(connection, schema)
         return
     free = _free[os.getpid(), dsn]
-    schema = None
-    while schema is None and free:
-        with suppress(psycopg.errors.LockNotAvailable):  # something that the test before left open holds rows there
-            schema = _emptied(connection, free.pop())
-    if schema is None:
+    schema = _used_before(connection, free) or ""
+    if not schema:
         schema = _make(connection)
         atexit.register(_drop_later, os.getpid(), dsn, schema)
     try:
@@ -82,14 +79,24 @@ def _make(connection: psycopg.Connection[Any]) -> str:
     return schema
 
 
-def _emptied(connection: psycopg.Connection[Any], schema: str) -> str:
+def _used_before(connection: psycopg.Connection[Any], free: list[str]) -> str | None:
+    while free:
+        schema = free.pop()
+        try:
+            _empty(connection, schema)
+        except psycopg.errors.LockNotAvailable:
+            continue  # something that a test left open holds rows there
+        return schema
+    return None
+
+
+def _empty(connection: psycopg.Connection[Any], schema: str) -> None:
     found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [schema])
     tables = [Identifier(schema, name) for (name,) in found if name not in KEPT]
     # Not TRUNCATE: for a few rows that is ten times slower.
     with connection.transaction():
         connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_PATIENCE])
         connection.execute(SQL("; ").join(SQL("DELETE FROM {}").format(table) for table in tables))
-    return schema
 
 
 def _drop(connection: psycopg.Connection[Any], schema: str) -> None:

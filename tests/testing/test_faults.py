@@ -81,6 +81,18 @@ def test_a_replacement_holds_until_it_is_ended_and_the_latest_one_wins(h: testin
     assert outputs == ["second", "first", "r-3"]
 
 
+def test_a_fake_without_annotations_gets_the_context_under_the_name_that_the_step_has_for_it(dsn: str) -> None:
+    workflow = Workflow("told")
+
+    @workflow.step
+    def work(where: Context) -> None: ...
+
+    with testing.harness(dsn, workflows=[workflow]) as h:
+        h.replace(work, lambda where: {"key": where.idempotency_key})
+        run = h.run_until(h.mesh.start_run(workflow))
+        assert run.context == {"key": f"{run.id}:work:1"}
+
+
 def test_a_replacement_that_cannot_be_a_step_is_refused(h: testing.Harness, dsn: str) -> None:
     with pytest.raises(InvalidOption, match="a step is called with names only"):
         h.replace(load, lambda *amounts: None)
