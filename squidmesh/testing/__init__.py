@@ -17,7 +17,7 @@ from __future__ import annotations
 from squidmesh.errors import HarnessError
 from squidmesh.testing.driver import Ran
 from squidmesh.testing.faults import Call, Crash, Crashing, Failing, Replacement
-from squidmesh.testing.harness import AsyncHarness, Harness, async_harness, harness
+from squidmesh.testing.twins import AsyncHarness, Harness, async_harness, harness
 
 __all__ = [
     "AsyncHarness",

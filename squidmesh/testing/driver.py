@@ -1,6 +1,6 @@
 """Drives an inline worker through time. A *journey* is a generator: it yields each ticket whose body is to be run now.
 
-So how a body is run, sync or async, is decided in one place each (``harness``), and no journey is written twice.
+So how a body is run, sync or async, is decided in one place each (``twins``), and no journey is written twice.
 """
 
 from __future__ import annotations

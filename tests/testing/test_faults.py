@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from squidmesh import Constant, Context, InvalidOption, Retry, Workflow, testing
+from tests.lab import standing_still
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ ALL = ["load", "charge", "ship"]
 @pytest.fixture
 def h(dsn: str) -> Iterator[testing.Harness]:
     done.clear()
-    with testing.harness(dsn, workflows=[orders]) as harness:
+    with standing_still(dsn, orders) as harness:
         yield harness
 
 
@@ -207,6 +208,8 @@ def test_what_is_meant_for_the_test_reaches_it(h: testing.Harness) -> None:
     h.assert_status(run, "completed")
     with h.fail(load, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         h.run_until(h.mesh.start_run(orders, {"amount": 3}))
+    h.drain()
+    assert [str(run.status) for run in h.runs()] == ["completed", "completed"]
 
 
 def test_a_crash_while_somebody_holds_the_run_is_settled_later(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,12 +25,10 @@ from squidmesh import (
     testing,
 )
 from squidmesh.testing import HarnessError
-from tests.lab import laboratory
+from tests.lab import NOON, laboratory, standing_still
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-NOON = datetime(2031, 2, 3, 12, tzinfo=UTC)
 
 
 @dataclass
@@ -73,7 +71,7 @@ def napping(name: str, seconds: float, seen: list[str]) -> Workflow:
 
 @pytest.fixture
 def h(dsn: str) -> Iterator[testing.Harness]:
-    with testing.harness(dsn, workflows=[dunning()], at=NOON) as harness:
+    with standing_still(dsn, dunning()) as harness:
         yield harness
 
 
