@@ -61,11 +61,25 @@ class _Log(list[Ran]):
     def __init__(self, limit: int) -> None:
         super().__init__()
         self._limit = limit
+        self._stops = 0
 
     @property
     def full(self) -> bool:
         """Whether as much was run as was allowed."""
         return len(self) >= self._limit
+
+    def stop(self) -> None:
+        """Count a timer, which need not run a step.
+
+        Raises:
+            HarnessError: As many came as steps are allowed.
+        """
+        self._stops += 1
+        if self._stops > self._limit:
+            raise HarnessError(
+                f"time has come to {self._limit} timers and there are more; do waits follow each other without an end? "
+                "If not, pass a higher limit="
+            )
 
     def too_much(self) -> HarnessError:
         """The error that stops a run-away."""
@@ -110,6 +124,7 @@ class Driver:
         log = _Log(limit)
         yield from self._drain(log)
         while (due := self.next_timer()) is not None and due <= instant:
+            log.stop()
             self._move(due)
             yield from self._drain(log)
         self._move(instant)
@@ -136,6 +151,7 @@ class Driver:
                 return holds()
             if due is None:
                 return False
+            log.stop()
             self._move(due)
         return True
 

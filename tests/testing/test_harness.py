@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -22,7 +22,9 @@ from squidmesh import (
     RunTimeout,
     SquidMesh,
     Workflow,
+    WorkflowWarning,
     testing,
+    today,
 )
 from squidmesh.testing import HarnessError
 from tests.lab import NOON, laboratory, standing_still
@@ -34,6 +36,11 @@ if TYPE_CHECKING:
 @dataclass
 class Due:
     amount: int
+
+
+@dataclass
+class Dated:
+    day: date = field(default_factory=today)
 
 
 @dataclass
@@ -167,6 +174,32 @@ def test_a_loop_without_an_end_is_stopped(dsn: str) -> None:
         assert len(h.steps(run)) == 20
         assert h.run(run).current_steps == ("turn",)
         assert h.mesh.cancel_run(run.id).status == "cancelled"  # nothing was left in a worker's hands
+
+
+def test_waits_that_follow_each_other_without_an_end_are_stopped(dsn: str) -> None:
+    workflow = Workflow("yawning")
+    nap = workflow.wait("nap", seconds=60, start=True)
+    again = workflow.wait("again", seconds=60)
+    workflow.transition(nap, to=again)
+    workflow.transition(again, to=nap)
+
+    with pytest.warns(WorkflowWarning, match="no way out"):
+        workflow.check()
+    with standing_still(dsn, workflow) as h:
+        h.mesh.start_run(workflow)
+        with pytest.raises(HarnessError, match="time has come to 20 timers"):
+            h.travel(days=1, limit=20)
+        assert h.now == NOON + timedelta(minutes=20)
+
+
+def test_defaults_of_payloads_are_of_the_harness_s_time(dsn: str) -> None:
+    workflow = Workflow("dated", payload=Dated)
+
+    @workflow.step
+    def work() -> None: ...
+
+    with standing_still(dsn, workflow, at=NOON + timedelta(days=1)) as h:
+        assert h.run_until(h.mesh.start_run("dated")).payload == {"day": "2031-02-04"}
 
 
 def test_a_step_that_comes_back_later_is_run_when_it_does(dsn: str) -> None:

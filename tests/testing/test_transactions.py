@@ -62,6 +62,8 @@ def test_a_rolled_back_test_leaves_nothing_and_disturbs_nobody(lab: Lab) -> None
                     assert lab.value("SELECT count(*) FROM squidmesh.runs") == 0  # nobody else sees any of it
                     assert lab.value("SELECT squidmesh.clock()") > before
                     told = connection.execute(f"SELECT number FROM {lab.schema}.bookings".encode()).fetchall()
+                    (planner,) = connection.execute("SHOW enable_seqscan").fetchall()
+                    assert planner == {"enable_seqscan": "on"}
                     assert [row["number"] for row in told] == [3]  # two had failed
                     connection.rollback()
     for table in ("runs", "jobs", "attempts", "definitions", "workers", "audit_events", "bookings"):
