@@ -110,6 +110,8 @@ class AsyncSquidMesh(AsyncControl):
 
     async def wait_for_run(self, run_id: UUID | str, timeout: Seconds | None = None) -> Run:
         wanted, deadline = run_id_of(run_id), Deadline(timeout)
+        if self._stand_in is not None:
+            return await self._stand_in.wait_async(wanted, deadline.seconds)
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
         remove = self._waiters.add(wanted, lambda: loop.call_soon_threadsafe(woken.set))
         try:
@@ -157,6 +159,8 @@ class AsyncSquidMesh(AsyncControl):
         return runs
 
     async def _ask(self, flow: Flow[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
+        if self._stand_in is not None:
+            return await self._stand_in.run_async(flow, connection)
         return await (await self._opened()).run(flow, connection)
 
     def _forget_connections(self) -> None:

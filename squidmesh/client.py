@@ -184,6 +184,8 @@ class SquidMesh(Control):
             RunNotFound: There is no such run.
         """
         wanted, deadline = run_id_of(run_id), Deadline(timeout)
+        if self._stand_in is not None:
+            return self._stand_in.wait(wanted, deadline.seconds)
         woken = threading.Event()
         remove = self._waiters.add(wanted, woken.set)
         try:
@@ -235,7 +237,7 @@ class SquidMesh(Control):
         return runs
 
     def _ask(self, flow: Flow[T], connection: psycopg.Connection[Any] | None = None) -> T:
-        return self._opened().run(flow, connection)
+        return (self._stand_in or self._opened()).run(flow, connection)
 
     def _forget_connections(self) -> None:
         self._database = None

@@ -26,6 +26,7 @@
     ├── CommitUnknown                      the connection was lost while a commit was on its way
     ├── RunTimeout (TimeoutError)          ``wait_for_run`` gave up waiting; the run goes on
     ├── WorkerStopped                      a worker lost its engine or its lease
+    ├── HarnessError                       ``squidmesh.testing`` cannot go on; what it ran is stored
     └── StepError                          raised by a step: what is stored is what it carries
         ├── Fail                           give up at once
         ├── RetryAfter                     use an attempt, come back after a delay
@@ -453,6 +454,12 @@ class WorkerStopped(SquidMeshError):
     """A worker stopped by itself: its engine failed. The cause is chained."""
 
     code = "worker_stopped"
+
+
+class HarnessError(SquidMeshError):
+    """A test with ``squidmesh.testing`` cannot go on: nothing can happen any more, or too much does."""
+
+    code = "harness"
 
 
 class StepError(SquidMeshError):

@@ -9,12 +9,13 @@ import os
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 from random import uniform
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -35,14 +36,19 @@ from squidmesh.worker.settings import DEFAULT_CONCURRENCY, WorkerSettings
 from squidmesh.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from uuid import UUID
 
     from squidmesh.events import Subscriber
     from squidmesh.operations import Start
     from squidmesh.planner.plan import Plan
     from squidmesh.records import Run
     from squidmesh.retry import Seconds
+    from squidmesh.store.statements import Flow
     from squidmesh.workflow import Workflow
+
+T = TypeVar("T")
 
 POLL: Final = (1.0, 3.0)
 """Seconds between looks of somebody who waits for a run: a notification that was lost costs no more than this."""
@@ -114,6 +120,30 @@ class Address:
         return {**unsaid, "autocommit": True, "prepare_threshold": 5 if self.prepare else None}
 
 
+class StandIn(Protocol):
+    """What a mesh asks in place of its own database while a test has it in its hands."""
+
+    def run(self, operation: Flow[T], connection: psycopg.Connection[Any] | None) -> T:
+        """Run an operation, in a transaction of its own or in the caller's."""
+        ...
+
+    async def run_async(self, operation: Flow[T], connection: psycopg.AsyncConnection[Any] | None) -> T:
+        """The same for the async twin."""
+        ...
+
+    def wait(self, run_id: UUID, seconds: float) -> Run:
+        """Wait for a run's end."""
+        ...
+
+    async def wait_async(self, run_id: UUID, seconds: float) -> Run:
+        """The same for the async twin."""
+        ...
+
+    def now(self) -> datetime:
+        """The current instant."""
+        ...
+
+
 class Mesh:
     """What the twins share: everything that does not talk to the database."""
 
@@ -139,8 +169,9 @@ class Mesh:
             polling_only=polling_only,
         )
         self._max_connections = max_connections
-        self._operations = Operations(self.registry, self.schema, new_id, lambda: datetime.now(UTC))
-        self._steering = Steering(self._operations, lambda: datetime.now(UTC))
+        self._operations = Operations(self.registry, self.schema, new_id, self._now)
+        self._steering = Steering(self._operations, self._now)
+        self._stand_in: StandIn | None = None
         self._lock = threading.Lock()
         self._registered: set[str] = set()
         self._waiters = self._new_waiters()
@@ -154,7 +185,12 @@ class Mesh:
         """Where the database is, and how connections to it are set up."""
         return self._address
 
+    def _now(self) -> datetime:
+        return datetime.now(UTC) if self._stand_in is None else self._stand_in.now()
+
     def _migrate(self) -> None:
+        if self._stand_in is not None:
+            return  # a test's database is migrated
         with self._address.connect() as connection:
             migrate(connection, self.schema)
 
@@ -189,6 +225,8 @@ class Mesh:
         Raises:
             ConfigurationError: One of these cannot be used.
         """
+        if self._stand_in is not None:
+            raise ConfigurationError("a test harness runs this mesh's steps; use its drain() instead of a worker")
         return Worker(
             connect=self._address.connect,
             listen=None if self._address.polling_only else self._address.connect_to_listen,
@@ -212,6 +250,16 @@ class Mesh:
         self.events.begin_anew()
         self._forget_connections()
 
+    @contextmanager
+    def _taken_over(self, stand_in: StandIn) -> Generator[None]:
+        if self._stand_in is not None:
+            raise ConfigurationError("this mesh is in the hands of another test harness; close that one first")
+        registered, self._registered, self._stand_in = self._registered, set(), stand_in
+        try:
+            yield
+        finally:
+            self._stand_in, self._registered = None, registered
+
     def _forget_connections(self) -> None:
         raise NotImplementedError
 
@@ -226,6 +274,16 @@ class Mesh:
     def _tell(self, plan: Plan | None) -> None:
         if plan is not None and self.events.active:
             self.events.emit(events_of(plan))
+
+
+def taken_over(mesh: Mesh, stand_in: StandIn) -> AbstractContextManager[None]:
+    """Have a mesh ask ``stand_in`` in place of its own database, for a test.
+
+    Raises:
+        ConfigurationError: Another test has it.
+    """
+    # Not a method that every user of a mesh would see.
+    return mesh._taken_over(stand_in)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 _IN_CHILD: Final[list[weakref.WeakMethod[Callable[[], None]]]] = []

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
 
-from squidmesh import SquidMesh, WorkerStopped
+from squidmesh import SquidMesh, WorkerStopped, testing
 from squidmesh.worker.settings import WorkerSettings
 from squidmesh.worker.worker import Worker
+from tests.invariants import check
 from tests.waiting import TIMEOUT, until
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     from squidmesh import Run, Workflow
     from squidmesh.events import Event
+
+NOON = datetime(2031, 2, 3, 12, tzinfo=UTC)
+"""When time stands still, it stands here."""
 
 QUICK = {"lease": 1.0, "beat": 0.1, "grace": 5.0}
 """Settings of a worker that is soon missed, and soon misses others."""
@@ -185,10 +190,19 @@ def laboratory(dsn: str) -> Iterator[Lab]:
         yield Lab(dsn, schema, undo)
 
 
+@contextmanager
+def standing_still(dsn: str, *workflows: Workflow, at: datetime = NOON) -> Iterator[testing.Harness]:
+    """A harness whose time stands at an instant; what it leaves behind is checked at the end."""
+    with testing.harness(dsn, workflows=workflows, at=at) as harness:
+        yield harness
+        with ExitStack() as undo:
+            check(Lab(dsn, harness.schema, undo))
+
+
 def _drop(dsn: str, schema: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET client_min_messages = warning")
         connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
 
 
-__all__ = ["Ear", "Gate", "Lab", "laboratory", "until_status"]
+__all__ = ["NOON", "Ear", "Gate", "Lab", "laboratory", "standing_still", "until_status"]

@@ -19,7 +19,7 @@ LAYERS = (
         *("async_client", "async_control", "client", "control", "deciding", "events", "logs", "mesh", "operations"),
         *("keyed", "registry", "steering", "waiting", "worker"),
     },
-    {"__init__", "__main__", "cli", "embedded", "tools"},
+    {"__init__", "__main__", "cli", "embedded", "testing", "tools"},
 )
 
 IMPURE = {"asyncio", "logging", "os", "random", "socket", "sqlite3", "subprocess", "threading", "time", "urllib"}

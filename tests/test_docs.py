@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import squidmesh
-from squidmesh import Retry, RunStatus, SquidMesh, SquidMeshError, Workflow, states
+from squidmesh import Retry, RunStatus, SquidMesh, SquidMeshError, Workflow, states, testing
 from squidmesh.cli import commands
 from squidmesh.events import EVENT_NAMES, Event
 from squidmesh.states import JOB_MOVES, RUN_MOVES, JobState, ParkedReason
@@ -30,6 +30,7 @@ EXCUSED: Final = {
     ("docs/host-integration.md", "it needs a Django project"): 2,
     ("docs/host-integration.md", "it needs a pooler"): 1,
     ("docs/host-integration.md", "it needs a role of that name"): 1,
+    ("docs/testing.md", "it needs a Django project"): 1,
 }
 """The blocks that are not run, by page and reason."""
 
@@ -177,6 +178,18 @@ def test_the_reference_says_what_a_name_takes_and_has(name: str) -> None:
     said = set(code_in(re.sub(r"```.*?```", "", section, flags=re.DOTALL)))
     missing = [word for word in _words_of(name, public) if word not in said]
     assert not missing
+
+
+def test_the_page_on_testing_says_what_a_harness_takes_and_has() -> None:
+    """Every method and property, word by word; a default that is an object is written as three dots."""
+    said = {code_in(member)[0] for member, _ in PAGES["docs/testing.md"].table("member", "what it is")}
+    for kind in (testing.Harness, testing.AsyncHarness):
+        words = {
+            re.sub(r"=<object.*?>", "=...", word).replace("workflow, count", "workflow, /, count")
+            for word in _words_of(kind.__name__, kind)
+        }
+        annotated = {name for each in kind.__mro__ for name in inspect.get_annotations(each) if name[0] != "_"}
+        assert said == (words - {_signature(kind.__name__, kind)}) | annotated
 
 
 def test_the_reference_says_what_the_methods_raise() -> None:

@@ -8,7 +8,7 @@ autocommit. On a caller's connection (``connection=``) everything takes part in 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import pq
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from squidmesh.store.statements import Rows
 
 T = TypeVar("T")
+SqlText: TypeAlias = "Callable[[str, str], LiteralString]"
 
 
 class Database:
@@ -53,8 +54,7 @@ class Database:
                 return drive(pooled, operation, self.schema)
             finally:
                 self.pool.putconn(pooled)
-        own = _begins_our_own(connection, psycopg.Connection)
-        return drive(connection, _guarded(operation), self.schema, own_transaction=own, pipeline=False)
+        return take_part(connection, operation, self.schema)
 
 
 class AsyncDatabase:
@@ -72,8 +72,25 @@ class AsyncDatabase:
                 return await drive_async(pooled, operation, self.schema)
             finally:
                 await self.pool.putconn(pooled)
-        own = _begins_our_own(connection, psycopg.AsyncConnection)
-        return await drive_async(connection, _guarded(operation), self.schema, own_transaction=own, pipeline=False)
+        return await take_part_async(connection, operation, self.schema)
+
+
+def take_part(connection: psycopg.Connection[Any], operation: Flow[T] | Statement[T], schema: str) -> T:
+    """Run an operation in the transaction of a caller's connection, or in one of its own if none is open there.
+
+    Raises:
+        ConnectionUnusable: The connection cannot take part.
+    """
+    own = begins_our_own(connection, psycopg.Connection)
+    return drive(connection, _guarded(operation), schema, own_transaction=own, pipeline=False)
+
+
+async def take_part_async(
+    connection: psycopg.AsyncConnection[Any], operation: Flow[T] | Statement[T], schema: str
+) -> T:
+    """The twin of ``take_part``."""
+    own = begins_our_own(connection, psycopg.AsyncConnection)
+    return await drive_async(connection, _guarded(operation), schema, own_transaction=own, pipeline=False)
 
 
 class _Command(NamedTuple):
@@ -92,14 +109,15 @@ _COMMIT: Final = _Command("COMMIT", commits=True)
 class _Script:
     """Turns the batches of a flow into commands: what both drivers share."""
 
-    def __init__(self, schema: str, *, own_transaction: bool) -> None:
+    def __init__(self, schema: str, *, own_transaction: bool, text: SqlText = sql_of) -> None:
         self.schema = schema
         self.own_transaction = own_transaction
+        self.text = text
         self.begun = False
 
     def commands(self, batch: Batch) -> list[_Command]:
         """The batch, with BEGIN before the first and COMMIT after the last."""
-        said = [_Command(sql_of(s.name, self.schema), s.params, s.decode) for s in batch.statements]
+        said = [_Command(self.text(s.name, self.schema), s.params, s.decode) for s in batch.statements]
         alone = batch.last and not self.begun and len(said) == 1
         if alone and self.own_transaction:
             said = [said[0]._replace(commits=batch.statements[0].commits)]
@@ -116,6 +134,7 @@ def drive(
     *,
     own_transaction: bool = True,
     pipeline: bool = True,
+    text: SqlText = sql_of,
 ) -> T:
     """Run a flow on a sync connection.
 
@@ -125,11 +144,12 @@ def drive(
         schema: The schema that squidmesh lives in.
         own_transaction: Whether to begin and commit; otherwise the caller does.
         pipeline: Whether a batch may travel as one round trip.
+        text: Gives a statement's text for a schema.
 
     Raises:
         CommitUnknown: The connection was lost while the commit was on its way.
     """
-    flow, script = _as_flow(operation), _Script(schema, own_transaction=own_transaction)
+    flow, script = as_flow(operation), _Script(schema, own_transaction=own_transaction, text=text)
     try:
         batch = next(flow)
         while True:
@@ -154,7 +174,7 @@ async def drive_async(
     pipeline: bool = True,
 ) -> T:
     """Run a flow on an async connection; the twin of ``drive``."""
-    flow, script = _as_flow(operation), _Script(schema, own_transaction=own_transaction)
+    flow, script = as_flow(operation), _Script(schema, own_transaction=own_transaction)
     try:
         batch = next(flow)
         while True:
@@ -213,7 +233,8 @@ def _lost(connection: _AnyConnection, commands: list[_Command], error: psycopg.O
     return error
 
 
-def _as_flow(operation: Flow[T] | Statement[T]) -> Flow[T]:
+def as_flow(operation: Flow[T] | Statement[T]) -> Flow[T]:
+    """An operation as a flow: a single statement is one of a single batch."""
     return ask(operation, last=True) if isinstance(operation, Statement) else operation
 
 
@@ -222,7 +243,7 @@ def _guarded(operation: Flow[T] | Statement[T]) -> Flow[T]:
     level = yield from ask(Statement("read_isolation", {}, lambda rows: str(rows[0][0])))
     if level not in ("read committed", "read uncommitted"):
         raise ConnectionUnusable(f"connection= is in isolation level {level!r}; squidmesh needs READ COMMITTED")
-    return (yield from _as_flow(operation))
+    return (yield from as_flow(operation))
 
 
 def check_pooled(connection: _AnyConnection) -> None:
@@ -240,7 +261,7 @@ async def check_pooled_async(connection: psycopg.AsyncConnection[Any]) -> None:
     check_pooled(connection)
 
 
-def _begins_our_own(connection: _AnyConnection, kind: type[_AnyConnection]) -> bool:
+def begins_our_own(connection: _AnyConnection, kind: type[_AnyConnection]) -> bool:
     """Whether the transaction on a caller's connection is ours to begin and commit: nobody else began one.
 
     Raises:

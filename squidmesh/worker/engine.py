@@ -18,7 +18,7 @@ import logging
 import threading
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 
@@ -29,7 +29,6 @@ from squidmesh.records import BODILESS
 from squidmesh.registry import learn_graphs
 from squidmesh.worker.desk import Desk
 from squidmesh.worker.isolation import save_isolated
-from squidmesh.worker.link import Link
 from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.turn import Turn
 from squidmesh.worker.vigil import Vigil
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from squidmesh.registry import Registry
     from squidmesh.worker.carried import CarriedRun
     from squidmesh.worker.executor import Executor
+    from squidmesh.worker.link import Link
     from squidmesh.worker.settings import WorkerSettings
 
 PASSING_ERRORS: Final = (psycopg.OperationalError, psycopg.InterfaceError, CommitUnknown)
@@ -73,8 +73,7 @@ class Engine:
 
     Args:
         worker: The worker's id.
-        connect: Opens a connection in autocommit mode.
-        schema: The schema that squidmesh lives in.
+        link: Its connection to the database.
         channel: Where workers listen.
         registry: Knows functions and graphs.
         settings: How the worker behaves.
@@ -88,8 +87,7 @@ class Engine:
         self,
         *,
         worker: UUID,
-        connect: Callable[[], psycopg.Connection[Any]],
-        schema: str,
+        link: Link,
         channel: str,
         registry: Registry,
         settings: WorkerSettings,
@@ -99,7 +97,7 @@ class Engine:
         inbox: SimpleQueue[Ticket | Call | UUID],
     ) -> None:
         self.worker = worker
-        self.schema = schema
+        self.schema = link.schema
         self.channel = channel
         self.registry = registry
         self.settings = settings
@@ -114,7 +112,7 @@ class Engine:
         self._leaving = False
         self.busy_since: float | None = None
         """When the turn in flight began, for the caretaker: a heartbeat is renewed only while the engine lives."""
-        self._link = Link(connect, schema)
+        self._link = link
         self._vigil = Vigil(settings, monotonic())
         self._waiting: set[CarriedRun] = set()
         """The runs with results to save."""
@@ -134,6 +132,27 @@ class Engine:
         finally:
             self._stopped.set()
             self._link.close()
+
+    def take_turn(self, *, look: bool) -> None:
+        """Take one turn in the caller's thread, for who drives an engine instead of running it; errors are raised.
+
+        Args:
+            look: Whether to look for timers and parked jobs, too.
+        """
+        while not self.inbox.empty():
+            self._take_in(self.inbox.get())
+        self._vigil.look = look
+        save_isolated(list(self._waiting), self._run_turn)
+
+    @property
+    def unsaved(self) -> tuple[CarriedRun, ...]:
+        """The runs with results that are not saved yet; those with some ``patience`` are held by somebody else."""
+        return tuple(self._waiting)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is in hand, and nothing is left to compare."""
+        return self.desk.empty and not self._reconcile
 
     def is_alive(self, longest: float) -> bool:
         """Whether the loop goes round: no turn has been in flight for more than ``longest`` seconds."""

@@ -32,10 +32,11 @@ from squidmesh.worker.caretaker import Caretaker
 from squidmesh.worker.engine import Call, Engine
 from squidmesh.worker.eventloop import EventLoopThread
 from squidmesh.worker.executor import Executor
+from squidmesh.worker.link import Link
 from squidmesh.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from uuid import UUID
 
@@ -92,8 +93,7 @@ class Worker:
         record = self._record()
         self._engine = Engine(
             worker=record.id,
-            connect=connect,
-            schema=schema,
+            link=Link(connect, schema),
             channel=channel,
             registry=registry,
             settings=self.settings,
@@ -232,14 +232,19 @@ class Worker:
             self._caretaker.wake()
 
     def _record(self) -> WorkerRecord:
-        return WorkerRecord(
-            id=new_id(),
-            pid=os.getpid(),
-            host=platform.node(),
-            version=_version(),
-            queues=tuple(sorted(self.settings.queues)),
-            knows=self.registry.knows,
-        )
+        return new_record(self.settings.queues, self.registry)
+
+
+def new_record(queues: Iterable[str], registry: Registry) -> WorkerRecord:
+    """A worker of this process, under a new id, as it announces itself."""
+    return WorkerRecord(
+        id=new_id(),
+        pid=os.getpid(),
+        host=platform.node(),
+        version=_version(),
+        queues=tuple(sorted(queues)),
+        knows=registry.knows,
+    )
 
 
 def _version() -> str:

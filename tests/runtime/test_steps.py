@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from squidmesh import (
 )
 from squidmesh.logs import StepFilter
 from tests.invariants import check
-from tests.lab import Ear, Gate, Lab
+from tests.lab import NOON, Ear, Gate, Lab, standing_still
 from tests.runtime.apps import single
 from tests.waiting import until
 
@@ -309,27 +309,23 @@ def test_a_failure_is_retried_as_declared(lab: Lab) -> None:
     """Each attempt is in the history, with its error; the events tell of each."""
     workflow = Workflow("again")
 
-    @workflow.step(retry=Retry(max_attempts=3, backoff=Constant(0.01), give_up_on=(KeyError,)))
+    @workflow.step(retry=Retry(max_attempts=3, backoff=Constant(60), give_up_on=(KeyError,)))
     def work(ctx: Context) -> dict[str, int]:
         if ctx.attempt < 3:
             raise RuntimeError(f"attempt {ctx.attempt}")
         return {"attempt": ctx.attempt}
 
-    mesh = lab.mesh(workflow)
-    ear = Ear(mesh)
-    lab.worker(mesh)
-    run = mesh.start_run(workflow)
-    assert mesh.wait_for_run(run.id, 20).context == {"attempt": 3}
-    shown = mesh.inspect_run(run.id, include_history=True).history
-    assert shown is not None
-    (step,) = shown.step_runs
-    assert [(a.attempt, a.status) for a in step.attempts] == [(1, "failed"), (2, "failed"), (3, "completed")]
-    assert step.attempts[0].error is not None
-    assert step.attempts[0].error["message"] == "attempt 1"
-    assert "work" in step.attempts[0].error["traceback"]
-    assert all(a.seconds is not None and a.seconds >= 0 for a in step.attempts)
-    until(lambda: "completed" in [e.metadata.get("to_status") for e in ear.heard("run.transition")])
-    names = [name for name in ear.names() if name != "worker.started"]
+    with standing_still(lab.dsn, workflow) as h:
+        ear = Ear(h.mesh)
+        run = h.mesh.start_run(workflow)
+        assert h.run_until(run).context == {"attempt": 3}
+        names = ear.names()
+        attempts = h.attempts(run)
+    assert [(a.attempt, a.status) for a in attempts] == [(1, "failed"), (2, "failed"), (3, "completed")]
+    assert [a.started_at for a in attempts] == [NOON + timedelta(minutes=n) for n in range(3)]
+    assert attempts[0].error is not None
+    assert attempts[0].error["message"] == "attempt 1"
+    assert "work" in attempts[0].error["traceback"]
     assert [name for name in names if name.startswith("step.")] == [
         "step.started",
         "step.failed",
@@ -359,38 +355,36 @@ def test_what_is_given_up_on_is_not_retried(lab: Lab, error: Exception) -> None:
 
 
 def test_retry_after_chooses_the_delay(lab: Lab) -> None:
-    """In place of an hour it is retried at once."""
+    """In place of an hour it is a minute."""
 
     def work(ctx: Context) -> None:
         if ctx.attempt == 1:
-            raise RetryAfter(0.01)
+            raise RetryAfter(60)
 
-    run = ended(lab, single(work, retry=Retry(max_attempts=2, backoff=Constant(3600))))
-    assert run.status is RunStatus.COMPLETED
-    assert [status for _, _, status in lab.attempts(run)] == ["failed", "completed"]
+    with standing_still(lab.dsn, single(work, retry=Retry(max_attempts=2, backoff=Constant(3600)))) as h:
+        run = h.run_until(h.mesh.start_run("single"), status=RunStatus.COMPLETED)
+        assert [(a.status, a.started_at) for a in h.attempts(run)] == [
+            ("failed", NOON),
+            ("completed", NOON + timedelta(minutes=1)),
+        ]
 
 
 def test_a_defer_uses_no_attempt(lab: Lab) -> None:
     """However often; how often is known, and why."""
     count: list[int] = []
 
-    def work(ctx: Context) -> dict[str, int]:
+    def work(ctx: Context) -> None:
         count.append(ctx.attempt)
-        if len(count) < 5:
-            raise Defer(0.01 if len(count) < 4 else 3600, "not yet")
-        return {}
+        raise Defer(60, "not yet")
 
-    mesh = lab.mesh(single(work))
-    lab.worker(mesh)
-    run = mesh.start_run("single")
-    until(lambda: lab.rows("SELECT defers FROM squidmesh.jobs WHERE defers = 4"))
-    assert count == [1, 1, 1, 1]
-    shown = mesh.inspect_run(run.id, include_history=True).history
-    assert shown is not None
-    assert shown.steps[0].reason == "not yet"
-    assert shown.steps[0].status is StepStatus.SLEEPING
-    assert lab.attempts(run) == []
-    check(lab)
+    with standing_still(lab.dsn, single(work)) as h:
+        run = h.mesh.start_run("single")
+        assert [each.result for each in h.travel(minutes=3)] == ["deferred"] * 4
+        assert count == [1, 1, 1, 1]
+        step = h.assert_step(run, "work", status=StepStatus.SLEEPING, attempts=0)
+        assert (step.reason, step.due_at) == ("not yet", NOON + timedelta(minutes=4))
+        assert h.attempts(run) == []
+        assert lab.rows(f"SELECT defers FROM {h.schema}.jobs") == [(4,)]
 
 
 # -- other kinds of steps ----------------------------------------------------------------------------------------------
@@ -424,25 +418,26 @@ def test_log_records_say_to_which_run_they_belong(lab: Lab, caplog: pytest.LogCa
 
 
 def test_a_wait_lets_its_time_pass_on_the_databases_clock(lab: Lab) -> None:
-    """What comes after it starts no earlier, and the history shows the wait's duration."""
+    """What comes after it starts neither earlier nor later, and the history shows the wait's duration."""
     workflow = Workflow("waits")
 
     @workflow.step
     def before() -> None: ...
 
-    wait = workflow.wait("wait", seconds=0.3)
+    wait = workflow.wait("wait", seconds=90)
 
     @workflow.step
     def after() -> None: ...
 
     workflow.sequence(before, wait, after)
-    run = ended(lab, workflow)
-    gap = lab.value(
-        "SELECT extract(epoch FROM b.started_at - a.finished_at) FROM squidmesh.attempts a, squidmesh.attempts b "
-        "WHERE a.step = 'before' AND b.step = 'after'"
-    )
-    assert float(gap) >= 0.29
-    assert lab.attempts(run) == [("before", 1, "completed"), ("wait", 1, "completed"), ("after", 1, "completed")]
+    with standing_still(lab.dsn, workflow) as h:
+        run = h.run_until(h.mesh.start_run(workflow))
+        then = NOON + timedelta(seconds=90)
+        assert [(a.step, a.started_at, a.finished_at) for a in h.attempts(run)] == [
+            ("before", NOON, NOON),
+            ("wait", NOON, then),
+            ("after", then, then),
+        ]
 
 
 def test_a_loop_without_an_end_reaches_its_visit_limit(lab: Lab) -> None:
