@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from squidmesh.records import JSON
+    from squidmesh.records import JSON, Tick
 
 
 class Cancellation:
@@ -34,6 +34,7 @@ class Context:
         attempt: Number of this attempt, from 1. Attempts that a dead worker abandoned do not count.
         payload: What the run was started with.
         state: The payload overlaid with what earlier steps returned, as this visit saw it first.
+        schedule: The nominal time that the run was started for, if a schedule started it.
     """
 
     run_id: UUID
@@ -44,6 +45,7 @@ class Context:
     attempt: int
     payload: Mapping[str, JSON]
     state: Mapping[str, JSON]
+    schedule: Tick | None = None
     cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
 
     @property

@@ -23,7 +23,7 @@ from squidmesh.planner.history import context_of, history_of
 from squidmesh.planner.plan import LockedRun
 from squidmesh.planner.planner import plan_cancel, plan_start, plan_watch
 from squidmesh.planner.progress import Progress
-from squidmesh.records import Run
+from squidmesh.records import SCHEDULE_KEY, Run
 from squidmesh.registry import learn_graphs
 from squidmesh.retry import LONGEST_DELAY, seconds_of
 from squidmesh.states import AttemptStatus, RunStatus
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.plan import Plan, StartPlan
-    from squidmesh.records import JSON, JSONObject
+    from squidmesh.records import JSON, JSONObject, Tick
     from squidmesh.registry import Registry
     from squidmesh.retry import Seconds
     from squidmesh.store.runs import NewRuns, RunFilter
@@ -62,11 +62,13 @@ class Start:
         graph: The graph that the runs will run on.
         runs: What is to be stored.
         payloads: The payloads as stored, one a run.
+        schedule: The nominal time that the replayed run was started for, if a schedule started it.
     """
 
     graph: Graph
     runs: NewRuns
     payloads: Sequence[JSONObject]
+    schedule: Tick | None = None
 
 
 class Operations:
@@ -187,7 +189,7 @@ class Operations:
         audits = yield from ask(store.read_audits(run_id, after_seq, below), last=True)
         page = history_of(
             graph,
-            run.payload,
+            _start_of(run),
             outputs=outputs,
             states=states,
             attempts=attempts[:limit],
@@ -251,7 +253,9 @@ class Operations:
             seq=FIRST_SEQ,
             replayed_from=run_id,
         )
-        return Start(graph=self.registry.live_graph(workflow), runs=new, payloads=[run.payload])
+        return Start(
+            graph=self.registry.live_graph(workflow), runs=new, payloads=[run.payload], schedule=run.schedule
+        )
 
     def _save_and_read(self, run_id: UUID, plan: Plan | None) -> Flow[tuple[Run, Plan | None]]:
         statements = save_plans([plan], self.channel) if plan is not None else []
@@ -354,7 +358,13 @@ def _new_run(start: Start, run_id: UUID, payload: JSONObject, steps: tuple[str, 
         replayed_from=start.runs.replayed_from,
         created_at=created,
         finished_at=None,
+        schedule=start.schedule,
     )
+
+
+def _start_of(run: Run) -> JSONObject:
+    """What the steps of a run could see as it began."""
+    return run.payload if run.schedule is None else {**run.payload, SCHEDULE_KEY: run.schedule.to_json()}
 
 
 def _payload_text(workflow: str, payload: JSONObject) -> str:

@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "squidmesh"
 
 LAYERS = (
     {"errors", "states", "records", "clock"},
-    {"authoring", "context", "cron", "definition", "payload", "retry", "values", "workflow"},
+    {"authoring", "context", "cron", "definition", "payload", "retry", "timetable", "values", "workflow"},
     {"planner"},
     {"store"},
-    {"async_client", "client", "events", "logs", "mesh", "operations", "registry", "waiting", "worker"},
+    {"async_client", "client", "events", "logs", "mesh", "operations", "registry", "scheduler", "schedules", "scheduling", "waiting", "worker"},
     {"__init__", "__main__", "cli", "embedded", "tools"},
 )
 

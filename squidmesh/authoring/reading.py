@@ -12,6 +12,7 @@ from keyword import iskeyword
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from squidmesh.definition import COMPLETE, DEFAULT_QUEUE, DEFAULT_VISIT_LIMIT, Options, Step
+from squidmesh.records import SCHEDULE_KEY
 from squidmesh.retry import LONGEST_DELAY, NEVER, Retry, measured
 from squidmesh.values.misfit import quote
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 LONGEST_NAME: Final = 100
-SCHEDULE_KEY: Final = "schedule"
-"""The context key under which a run that cron started finds its schedule."""
 
 _HIGHEST_PRIORITY: Final = 2**15 - 1
 _MOST_VISITS: Final = 2**31 - 1

@@ -42,6 +42,7 @@ class Material:
         fingerprint: Names the graph it runs on.
         status: As stored.
         payload: What it was started with.
+        schedule: The nominal time that it was started for, as stored; None if no schedule started it.
         outputs: (seq, output) in order, from the last snapshot that all of the jobs saw.
     """
 
@@ -51,6 +52,7 @@ class Material:
     fingerprint: str
     status: str
     payload: JSONObject
+    schedule: JSONObject | None
     outputs: tuple[tuple[int, JSONObject], ...]
 
 
@@ -112,9 +114,11 @@ def read_claimed(keys: Sequence[tuple[UUID, int]] = ()) -> Statement[list[Materi
 
 
 def _material_of(row: Row) -> Material:
-    run_id, workflow, trigger, fingerprint, status, payload, seqs, texts = row
+    run_id, workflow, trigger, fingerprint, status, payload, schedule, seqs, texts = row
     outputs = tuple((seq, cast("JSONObject", decode(text))) for seq, text in zip(seqs or (), texts or (), strict=True))
-    return Material(run_id, workflow, trigger, fingerprint, status, cast("JSONObject", decode(payload)), outputs)
+    given = cast("JSONObject", decode(payload))
+    tick = None if schedule is None else cast("JSONObject", decode(schedule))
+    return Material(run_id, workflow, trigger, fingerprint, status, given, tick, outputs)
 
 
 def wake_jobs(queues: Sequence[str], most: int = WAKE_BATCH) -> Statement[tuple[int, float | None]]:

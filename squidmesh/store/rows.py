@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from squidmesh.planner.plan import LockedRun
 from squidmesh.planner.progress import Progress
-from squidmesh.records import Attempt, AuditEvent, Job, JobKind, JSONObject, Lane, Run, StepState
+from squidmesh.records import Attempt, AuditEvent, Job, JobKind, JSONObject, Lane, Run, StepState, Tick
 from squidmesh.states import AttemptStatus, JobState, RunStatus, shown_status
 from squidmesh.store.codec import decode
 
@@ -82,8 +82,8 @@ def locked_run_of(row: Row) -> LockedRun:
 
 def run_of(row: Row) -> Run:
     """A run as users see it."""
-    run_id, workflow, trigger, status, attention, payload, error, fingerprint, source, created, finished, *live = row
-    claimed, steps = live
+    run_id, workflow, trigger, status, attention, payload, error, fingerprint, source, created, finished, *more = row
+    schedule, claimed, steps = more
     return Run(
         id=run_id,
         workflow=workflow,
@@ -98,6 +98,7 @@ def run_of(row: Row) -> Run:
         replayed_from=source,
         created_at=instant(created),
         finished_at=instant(finished),
+        schedule=None if schedule is None else Tick.from_json(cast("JSONObject", decode(schedule))),
     )
 
 

@@ -75,5 +75,6 @@ class Ticket:
             attempt=self.attempt,
             payload=self.run.payload,
             state=self.state,
+            schedule=self.run.schedule,
             cancellation=self.cancellation,
         )
