@@ -33,6 +33,7 @@ STEP_FAILED: Final = "step.failed"
 STEP_RETRY_SCHEDULED: Final = "step.retry_scheduled"
 STEP_ABANDONED: Final = "step.abandoned"
 STEP_DISCARDED: Final = "step.discarded"
+SCHEDULE_SKIPPED: Final = "schedule.skipped"
 WORKER_STARTED: Final = "worker.started"
 WORKER_STOPPED: Final = "worker.stopped"
 WORKER_FAILED: Final = "worker.failed"
@@ -50,6 +51,7 @@ EVENT_NAMES: Final = (
     STEP_RETRY_SCHEDULED,
     STEP_ABANDONED,
     STEP_DISCARDED,
+    SCHEDULE_SKIPPED,
     WORKER_STARTED,
     WORKER_STOPPED,
     WORKER_FAILED,

@@ -120,14 +120,15 @@ class Operations:
             workflow=found.name,
             fingerprint=definition.fingerprint,
             trigger=name,
-            plan=self._start_plan(found),
+            plan=self.start_plan(found),
             seq=FIRST_SEQ,
             run_at=_checked_instant("run_at", run_at),
             delay=_checked_delay(delay, run_at),
         )
         return Start(graph=self.registry.live_graph(found), runs=runs, payloads=resolved)
 
-    def _start_plan(self, workflow: Workflow) -> StartPlan:
+    def start_plan(self, workflow: Workflow) -> StartPlan:
+        """What a new run of a workflow begins with."""
         definition = workflow.check()
         blank = LockedRun(
             id=UUID(int=0),
@@ -249,7 +250,7 @@ class Operations:
             workflow=workflow.name,
             fingerprint=workflow.check().fingerprint,
             trigger=run.trigger,
-            plan=self._start_plan(workflow),
+            plan=self.start_plan(workflow),
             seq=FIRST_SEQ,
             replayed_from=run_id,
         )

@@ -135,10 +135,12 @@ def _passed_over(reason: SkipReason, cron: Cron, first: datetime, before: dateti
     return Skip(reason, count, first, max(first, cron.previous_before(before) or first))
 
 
-def without(firing: Firing, nominal_at: datetime, reason: SkipReason) -> Firing:
-    """The same, with one of the starts passed over instead."""
-    starts = tuple(at for at in firing.starts if at != nominal_at)
-    return replace(firing, starts=starts, skips=(*firing.skips, Skip(reason, 1, nominal_at, nominal_at)))
+def without(firing: Firing, reason: SkipReason) -> Firing:
+    """The same, with all of the starts passed over instead."""
+    if not firing.starts:
+        return firing
+    skip = Skip(reason, len(firing.starts), firing.starts[0], firing.starts[-1])
+    return replace(firing, starts=(), skips=(*firing.skips, skip))
 
 
 def tick_of(cron: Cron, schedule: Schedule, nominal_at: datetime, now: datetime) -> Tick:
