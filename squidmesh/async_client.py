@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from psycopg_pool import AsyncConnectionPool
 
+from squidmesh.async_schedules import AsyncSchedules
 from squidmesh.client import SquidMesh
 from squidmesh.errors import RunTimeout
 from squidmesh.mesh import Deadline, Mesh
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from squidmesh.operations import Start
+    from squidmesh.planner.graph import Graph
     from squidmesh.records import JSON, Run
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
@@ -46,6 +48,11 @@ class AsyncSquidMesh(Mesh):
     """The twin of ``SquidMesh`` for async code: the same methods, awaited. Its documentation is there."""
 
     _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] | None = None
+
+    @property
+    def schedules(self) -> AsyncSchedules:
+        """The schedules: those that code declares, and those that are created at run time."""
+        return AsyncSchedules(self._schedules, self._ask, self._register, self._tell_scheduled)
 
     async def start_run(
         self,
@@ -156,14 +163,17 @@ class AsyncSquidMesh(Mesh):
         await self.close()
 
     async def _start(self, start: Start, connection: psycopg.AsyncConnection[Any] | None) -> list[Run]:
-        fingerprint = start.runs.fingerprint
-        if fingerprint not in self._registered:
-            await self._ask(self._operations.register(start.graph))
-            self._registered.add(fingerprint)
+        await self._register(start.graph)
         runs = await self._ask(self._operations.start(start, always_notify=connection is not None), connection)
         if connection is None:
             self._tell_started(start, runs)
         return runs
+
+    async def _register(self, graph: Graph) -> None:
+        fingerprint = graph.definition.fingerprint
+        if fingerprint not in self._registered:
+            await self._ask(self._operations.register(graph))
+            self._registered.add(fingerprint)
 
     async def _ask(self, flow: Flow[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
         return await (await self._opened()).run(flow, connection)

@@ -168,7 +168,7 @@ class Trigger:
     kind: TriggerKind = TriggerKind.MANUAL
     expression: str | None = None
     timezone: str | None = None
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True)

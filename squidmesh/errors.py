@@ -11,7 +11,9 @@
     ├── NotFound (LookupError)
     │   ├── RunNotFound
     │   ├── WorkflowNotFound
-    │   └── TriggerNotFound
+    │   ├── TriggerNotFound
+    │   └── ScheduleNotFound
+    ├── ScheduleExists                     there is a schedule of this name
     ├── IllegalMove                        the run's status does not allow what was asked
     ├── UnsafeReplay                       a replay would repeat what cannot be undone
     ├── ConfigurationError                 the app, the database address or a queue is set up wrongly
@@ -213,6 +215,37 @@ class TriggerNotFound(NotFound):
     def details(self) -> JSONObject:
         """The workflow, the name asked for and the names known."""
         return {"workflow": self.workflow, "trigger": self.name, "known": list(self.known)}
+
+
+class ScheduleNotFound(NotFound):
+    """No schedule has this name."""
+
+    code = "schedule_not_found"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        hint = "one that code declares is named workflow/trigger, and is there once a worker has started"
+        super().__init__(f"there is no schedule {name!r}; {hint}")
+
+    @property
+    def details(self) -> JSONObject:
+        """The name that was asked for."""
+        return {"schedule": self.name}
+
+
+class ScheduleExists(SquidMeshError):
+    """There is a schedule of this name already. Nothing was stored."""
+
+    code = "schedule_exists"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is a schedule {name!r} already; change it, or choose another name")
+
+    @property
+    def details(self) -> JSONObject:
+        """The name that is taken."""
+        return {"schedule": self.name}
 
 
 class IllegalMove(SquidMeshError):

@@ -26,6 +26,8 @@ from squidmesh.events import EventBus, events_of, started
 from squidmesh.operations import Operations
 from squidmesh.registry import Registry
 from squidmesh.retry import measured
+from squidmesh.schedule_flows import ScheduleFlows
+from squidmesh.scheduling import Scheduling
 from squidmesh.store.migrations import migrate
 from squidmesh.store.statements import DEFAULT_SCHEMA, check_schema_name
 from squidmesh.waiting import Waiters
@@ -138,6 +140,7 @@ class Mesh:
         )
         self._max_connections = max_connections
         self._operations = Operations(self.registry, self.schema, new_id, lambda: datetime.now(UTC))
+        self._schedules = ScheduleFlows(Scheduling(self._operations, new_id))
         self._lock = threading.Lock()
         self._registered: set[str] = set()
         self._waiters = self._new_waiters()
@@ -217,6 +220,10 @@ class Mesh:
             steps = [job.step for job in start.runs.plan.jobs]
             for run in runs:
                 self.events.emit(started(run.id, run.workflow, run.trigger, steps, run.replayed_from))
+
+    def _tell_scheduled(self, runs: Sequence[Run]) -> None:
+        for run in runs if self.events.active else ():
+            self.events.emit(started(run.id, run.workflow, run.trigger, run.current_steps, run.replayed_from))
 
     def _tell(self, plan: Plan | None) -> None:
         if plan is not None and self.events.active:

@@ -87,7 +87,7 @@ class Operations:
         self.registry = registry
         self.channel = channel
         self._new_id = new_id
-        self._now = now
+        self.now = now
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Operations:
         found = self.registry.workflow(workflow)
         definition = found.check()
         name = trigger if trigger is not None else definition.triggers[0].name
-        contract, now = found.contract(name), self._now()
+        contract, now = found.contract(name), self.now()
         resolved = [contract.resolve(payload, now, workflow=found.name) for payload in payloads]
         texts = [_payload_text(found.name, payload) for payload in resolved]
         runs = store.NewRuns(
@@ -254,9 +254,7 @@ class Operations:
             seq=FIRST_SEQ,
             replayed_from=run_id,
         )
-        return Start(
-            graph=self.registry.live_graph(workflow), runs=new, payloads=[run.payload], schedule=run.schedule
-        )
+        return Start(graph=self.registry.live_graph(workflow), runs=new, payloads=[run.payload], schedule=run.schedule)
 
     def _save_and_read(self, run_id: UUID, plan: Plan | None) -> Flow[tuple[Run, Plan | None]]:
         statements = save_plans([plan], self.channel) if plan is not None else []

@@ -246,7 +246,7 @@ class History:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """Which nominal time of which schedule a run was started for. The nominal time is the fact, however late the run began.
+    """Which nominal time of which schedule a run was started for, however late it began.
 
     Args:
         name: The schedule's name.

@@ -117,11 +117,11 @@ class Scheduler:
     def _look(self) -> float:
         """Register now and then, fire what is due, and say how long to sleep."""
         self._register()
-        if not self._graphs_stored and self._link.ask(read_agenda(self._scheduling.triggers)).count:
+        if not self._graphs_stored and self._link.ask(read_agenda(self._scheduling.triggers)).known:
             self._link.ask(self._scheduling.register_graphs())
             self._graphs_stored = True
         agenda = self._fire_all() if self._graphs_stored else None
-        if agenda is None or not agenda.count:
+        if agenda is None or not agenda.known:
             self._link.close()
             return LONGEST_SLEEP_WITHOUT
         self._awaited = frozenset(f"run:{run_id}" for run_id in agenda.awaited)

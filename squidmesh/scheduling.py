@@ -195,7 +195,7 @@ class Scheduling:
         if due is None:
             return Fired([], [], (yield from ask(read_agenda(triggers), last=True)))
         held = [s.last_run for s in due.schedules if s.last_run and s.policy.overlap is not Overlap.ALLOW]
-        live = (yield from ask(list_live_runs(held))) if held else set()
+        live: set[UUID] = (yield from ask(list_live_runs(held))) if held else set()
         decided = [self._decide(schedule, due.now, busy=schedule.last_run in live) for schedule in due.schedules]
         prepared = [part for _, _, part in decided if part is not None]
         statements: list[Statement[Any]] = [
@@ -216,7 +216,7 @@ class Scheduling:
         try:
             return schedule, firing, self.prepare(schedule, firing.starts, now)
         except InvalidPayload:
-            # The contract has changed under a schedule that somebody created with a payload. It must not hold up others.
+            # The contract has changed under a schedule that was created with a payload. It must not hold up others.
             return schedule, without(firing, SkipReason.PAYLOAD), None
 
     # -- registering ---------------------------------------------------------------------------------------------

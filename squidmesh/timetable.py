@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DAY: Final = 86400.0
 
 SHORTEST_WINDOW: Final = 1.0
-"""Seconds. Nobody fires at the very instant, so a shorter window would lose nominal times although workers are there."""
+"""Seconds. Nobody fires at the very instant, so a shorter window would lose nominal times for nothing."""
 
 Mode: TypeAlias = Literal["latest", "all"]
 OverlapName: TypeAlias = Literal["allow", "skip", "queue"]
@@ -137,7 +137,7 @@ class Schedule:
     source: str
     expression: str
     timezone: str
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
     payload: JSONObject = field(default_factory=dict[str, object])
     paused: bool = False
     retired: bool = False

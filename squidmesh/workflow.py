@@ -137,8 +137,8 @@ class Workflow:
             expression: When it fires, such as "0 9 * * mon-fri".
             timezone: The IANA zone whose clock it is read by.
             payload: The contract of its payload, each field with a default; None allows no fields.
-            catch_up: What happens to nominal times that nobody was there for: a ``CatchUp``, or the seconds (or timedelta)
-                for which they are worth a run. By default the latest one of the past day gets one.
+            catch_up: What happens to nominal times that nobody was there for: a ``CatchUp``, or the seconds (or
+                timedelta) for which they are worth a run. By default the latest one of the past day gets one.
             overlap: While the run before is live: "allow" starts the next beside it, "skip" passes it over, "queue"
                 waits.
             jitter: Seconds or timedelta: its runs begin up to so much later, so that not all begin at once.

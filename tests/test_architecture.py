@@ -15,7 +15,22 @@ LAYERS = (
     {"authoring", "context", "cron", "definition", "payload", "retry", "timetable", "values", "workflow"},
     {"planner"},
     {"store"},
-    {"async_client", "client", "events", "logs", "mesh", "operations", "registry", "scheduler", "schedules", "scheduling", "waiting", "worker"},
+    {
+        "async_client",
+        "async_schedules",
+        "client",
+        "events",
+        "logs",
+        "mesh",
+        "operations",
+        "registry",
+        "schedule_flows",
+        "scheduler",
+        "schedules",
+        "scheduling",
+        "waiting",
+        "worker",
+    },
     {"__init__", "__main__", "cli", "embedded", "tools"},
 )
 

@@ -1,8 +1,8 @@
 """Which nominal times of a schedule get a run, given its row and the time. Pure: the time is an argument.
 
 The nominal times of a schedule are decided one after the other, and each once: it starts a run, or it is passed over
-for a reason, or it stays undecided, because it is to come or waits for the run before. ``next_at`` is the first one that
-is undecided; it moves on and never back, so a clock that is put back decides nothing twice.
+for a reason, or it stays undecided, because it is to come or waits for the run before. ``next_at`` is the first that is
+undecided; it moves on and never back, so a clock that is put back decides nothing twice.
 """
 
 from __future__ import annotations
@@ -106,14 +106,14 @@ def decide_firing(cron: Cron, schedule: Schedule, now: datetime, *, busy: bool, 
     if busy and policy.overlap is Overlap.SKIP:
         skips.append(_passed_over(SkipReason.OVERLAP, cron, first, now + INSTANT))
         return Firing((), tuple(skips), cron.next_after(now))
-    return _with_starts(cron, schedule, first, latest, skips, most)
+    return _with_starts(cron, schedule, (first, latest), skips, most)
 
 
 def _with_starts(
-    cron: Cron, schedule: Schedule, first: datetime, latest: datetime, skips: list[Skip], most: int
+    cron: Cron, schedule: Schedule, span: tuple[datetime, datetime], skips: list[Skip], most: int
 ) -> Firing:
     """Start as many as may run at once; where only one may, it holds up the others, or they are passed over."""
-    overlap = schedule.policy.overlap
+    overlap, (first, latest) = schedule.policy.overlap, span
     starts = tuple(islice(times_from(cron, first, latest + INSTANT), most if overlap is Overlap.ALLOW else 1))
     following = cron.next_after(starts[-1])
     if overlap is Overlap.SKIP and following is not None and following <= latest:
@@ -122,10 +122,10 @@ def _with_starts(
     return Firing(starts, tuple(skips), following)
 
 
-def times_from(cron: Cron, first: datetime, before: datetime) -> Iterator[datetime]:
-    """The nominal times from ``first``, which is taken for one, until before ``before``."""
+def times_from(cron: Cron, first: datetime, before: datetime | None) -> Iterator[datetime]:
+    """The nominal times from ``first``, which is taken for one, until before ``before``, or on and on."""
     at: datetime | None = first
-    while at is not None and at < before:
+    while at is not None and (before is None or at < before):
         yield at
         at = cron.next_after(at)
 
@@ -179,4 +179,3 @@ def jitter_of(schedule: Schedule, nominal_at: datetime) -> timedelta:
     """How much later the run for a nominal time begins: always the same, and different from schedule to schedule."""
     digest = hashlib.sha256(schedule.key(nominal_at).encode()).digest()
     return timedelta(seconds=schedule.policy.jitter * int.from_bytes(digest[:6]) / 2**48)
-

@@ -34,12 +34,12 @@ class Agenda(NamedTuple):
     """When a scheduler has to look again.
 
     Attributes:
-        count: How many schedules there are for it.
+        known: How many schedules there are for it.
         seconds: Until one is due; None if none will be.
         awaited: The runs that schedules wait for.
     """
 
-    count: int
+    known: int
     seconds: float | None
     awaited: frozenset[UUID]
 
@@ -168,7 +168,9 @@ def start_scheduled_runs(
         "channel": channel,
         "always": always_notify,
     }
-    return Statement("start_scheduled_runs", params, lambda rows: (cast("datetime", instant(rows[0][0])), set(rows[0][1])))
+    return Statement(
+        "start_scheduled_runs", params, lambda rows: (cast("datetime", instant(rows[0][0])), set(rows[0][1]))
+    )
 
 
 def _written(schedules: Sequence[Schedule], declared_by: UUID | None) -> dict[str, object]:
