@@ -150,9 +150,7 @@ def test_the_policies_after_five_minutes_and_a_half_in_which_nobody_looked(
 
 
 def test_what_is_passed_over_is_named_from_the_first_to_the_last() -> None:
-    (missed, superseded) = decide_firing(
-        MINUTES, minutely(window=90.0), *minutes(5), busy=False, most=1
-    ).skips
+    (missed, superseded) = decide_firing(MINUTES, minutely(window=90.0), *minutes(5), busy=False, most=1).skips
     assert (missed.reason, missed.first, missed.last) == (SkipReason.MISSED, *minutes(0, 3))
     assert (superseded.reason, superseded.first, superseded.last) == (SkipReason.SUPERSEDED, *minutes(4, 4))
 

@@ -7,6 +7,7 @@ import inspect
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -51,10 +52,12 @@ def at(minute: int, hour: int = 12) -> datetime:
 @dataclass
 class Digest:
     city: str = "Berlin"
-    day: date = today()
+    day: date = today()  # noqa: RUF009
 
 
-def digest(name: str = "digest", expression: str | None = "* * * * *", gate: Gate | None = None, **policy: Any) -> Workflow:
+def digest(
+    name: str = "digest", expression: str | None = "* * * * *", gate: Gate | None = None, **policy: Any
+) -> Workflow:
     workflow = Workflow(name)
     workflow.manual("by_hand", payload=Digest)
     if expression is not None:
@@ -228,7 +231,7 @@ def test_nominal_times_wait_for_the_run_before_and_its_end_wakes_the_scheduler(
     until_next(mesh, at(5))
     assert ticks(mesh) == [at(minute) for minute in expected]
     ends = lab.rows("SELECT created_at, finished_at FROM squidmesh.runs ORDER BY created_at")
-    assert all(ended <= began for (_, ended), (began, _) in zip(ends, ends[1:], strict=False))
+    assert all(ended <= began for (_, ended), (began, _) in pairwise(ends))
 
 
 def test_jitter_delays_the_run_and_not_its_nominal_time(lab: Lab) -> None:
@@ -252,7 +255,11 @@ def test_ten_workers_that_start_at_once_register_one_schedule(lab: Lab) -> None:
     with ThreadPoolExecutor(10) as threads:
         flows = [mesh._schedules.scheduling for mesh in meshes]
         sessions = [lab.session() for _ in meshes]
-        list(threads.map(lambda pair: drive(pair[1], pair[0].register(uuid4()), lab.schema), zip(flows, sessions, strict=True)))
+        list(
+            threads.map(
+                lambda pair: drive(pair[1], pair[0].register(uuid4()), lab.schema), zip(flows, sessions, strict=True)
+            )
+        )
     ((name, next_at),) = lab.rows("SELECT name, next_at FROM squidmesh.schedules")
     assert (name, next_at) == ("digest/often", datetime(2026, 3, 3, 1, tzinfo=UTC))
 
