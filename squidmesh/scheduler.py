@@ -37,6 +37,9 @@ LONGEST_SLEEP: Final = 30.0
 LONGEST_SLEEP_WITHOUT: Final = 60.0
 """The same while there are no schedules: it keeps no connection then."""
 
+REGISTER_EVERY: Final = 60.0
+"""Seconds until it looks whether its code is the newest by now: in a deploy, others may have gone."""
+
 SHORTEST_SLEEP: Final = 0.02
 LONGEST_HOLD: Final = 1.0
 """Seconds between looks, from the one to the other, while something is due that somebody else has locked."""
@@ -80,7 +83,11 @@ class Scheduler:
         self._failures = 0
 
     def start(self) -> None:
-        """Begin, in the background."""
+        """Register what the code declares, then go on in the background."""
+        try:
+            self._register()
+        except (psycopg.Error, CommitUnknown) as error:
+            logger.warning("schedules could not be registered (%s); trying again", error)
         self._thread.start()
 
     def hear(self, payload: str | None) -> None:
@@ -137,7 +144,7 @@ class Scheduler:
 
     def _register(self) -> None:
         now = time.monotonic()
-        if self._registered_at is None or now - self._registered_at >= LONGEST_SLEEP:
+        if self._registered_at is None or now - self._registered_at >= REGISTER_EVERY:
             self._link.ask(self._scheduling.register(self._worker()))
             self._registered_at = now
 
