@@ -19,7 +19,7 @@ from squidmesh.errors import CommitUnknown
 from squidmesh.events import SCHEDULE_SKIPPED, Event, started
 from squidmesh.planner.firing import SkipReason
 from squidmesh.records import instant_text
-from squidmesh.scheduling import TOLD
+from squidmesh.scheduling import LONGEST_SILENCE, TOLD
 from squidmesh.store.schedules import read_agenda
 from squidmesh.worker.link import Link
 
@@ -36,6 +36,9 @@ LONGEST_SLEEP: Final = 30.0
 
 LONGEST_SLEEP_WITHOUT: Final = 60.0
 """The same while there are no schedules: it keeps no connection then."""
+
+LONGEST_WAIT: Final = 5.0
+"""The same while a schedule waits for a run, whose end may be announced to nobody."""
 
 REGISTER_EVERY: Final = 60.0
 """Seconds until it looks whether its code is the newest by now: in a deploy, others may have gone."""
@@ -100,8 +103,10 @@ class Scheduler:
         self._stopping.set()
         self._woken.set()
         if self._thread.is_alive():
-            self._thread.join()
-        self._link.close()
+            # Not for ever: a database that is away must not keep the worker from stopping in good order.
+            self._thread.join(LONGEST_SILENCE)
+        if not self._thread.is_alive():
+            self._link.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -131,8 +136,13 @@ class Scheduler:
         if agenda is None or not agenda.known:
             self._link.close()
             return LONGEST_SLEEP_WITHOUT
-        self._awaited = frozenset(f"run:{run_id}" for run_id in agenda.awaited)
-        return self._patience(agenda.seconds)
+        awaited, before = frozenset(f"run:{run_id}" for run_id in agenda.awaited), self._awaited
+        self._awaited = awaited
+        if awaited - before:
+            # What ended between the look and this moment was announced to nobody: look once more.
+            self._woken.set()
+        patience = self._patience(agenda.seconds)
+        return min(patience, LONGEST_WAIT) if awaited else patience
 
     def _fire_all(self) -> Agenda:
         """Fire what is due, a transaction after the other."""

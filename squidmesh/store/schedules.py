@@ -90,7 +90,7 @@ def lock_due_schedules(triggers: Iterable[str], most: int) -> Statement[Listed |
 
 
 def limit_idleness(seconds: float) -> Statement[None]:
-    """Give up this transaction when the client falls silent for so long in the middle of it."""
+    """Give up this transaction when the client falls silent, or waits for a lock, for so long in the middle of it."""
     return Statement("limit_idleness", {"seconds": seconds}, nothing)
 
 

@@ -87,7 +87,8 @@ def test_with_all_of_a_wide_window_every_nominal_time_gets_exactly_one_run(
     """Whatever the clock does within the window: nothing is doubled, nothing lost."""
     everything = Policy(window=366 * 86400.0, every=True)
     schedule = replace(schedule, policy=everything)
-    cron, now, origin, started = Cron.parse(schedule.expression, schedule.timezone), T0, schedule.next_at, []
+    cron, now, origin = Cron.parse(schedule.expression, schedule.timezone), T0, schedule.next_at
+    started: list[datetime] = []
     for jump in looks:
         now += jump
         while (firing := decide_firing(cron, schedule, now, busy=False, most=1000)).starts:
