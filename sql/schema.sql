@@ -169,7 +169,7 @@ CREATE TABLE squidmesh.schedules (
     name text PRIMARY KEY,                   -- "workflow/trigger" of one that is declared in code
     created_at timestamptz NOT NULL DEFAULT squidmesh.clock(),
     next_at timestamptz,                     -- the next nominal time to decide about; firing moves it on, never back.
-                                             -- If past: it waits (see overlap), or nobody is there. Null: it never fires
+                                             -- If past: it waits (see overlap) or nobody is there. Null: it never fires
     last_at timestamptz,                     -- the latest nominal time that a run was started for
     last_run uuid,                           -- that run: whether it is live still is what overlap asks
     last_skipped timestamptz,                -- the latest nominal time that was passed over
