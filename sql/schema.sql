@@ -58,7 +58,8 @@ CREATE TABLE squidmesh.runs (
     attention text,                    -- null while all is well; else what needs a human, or that it failed
     state jsonb NOT NULL,              -- counts and sets of steps (bits) that deciding needs; stays small
     error jsonb,                       -- why it is failing or has failed
-    payload jsonb NOT NULL             -- what it was started with
+    payload jsonb NOT NULL,            -- what it was started with
+    schedule jsonb                     -- of a run that a schedule started: which one, for which nominal time
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 -- No index on status, on purpose: each step of each run would have to touch it.
 
@@ -162,6 +163,36 @@ CREATE TABLE squidmesh.signals (
     PRIMARY KEY (run_id, name, key)
 );
 
+-- schedules: when cron starts runs. Whoever finds a row that is due locks it, starts the run and stores the next
+-- nominal time in one commit; nobody leads. Those that code declares are registered by each worker that starts.
+CREATE TABLE squidmesh.schedules (
+    name text PRIMARY KEY,                   -- "workflow/trigger" of one that is declared in code
+    created_at timestamptz NOT NULL DEFAULT squidmesh.clock(),
+    next_at timestamptz,                     -- the next nominal time to decide about; firing moves it on, never back.
+                                             -- If past: it waits (see overlap) or nobody is there. Null: it never fires
+    last_at timestamptz,                     -- the latest nominal time that a run was started for
+    last_run uuid,                           -- that run: whether it is live still is what overlap asks
+    last_skipped timestamptz,                -- the latest nominal time that was passed over
+    skipped bigint NOT NULL DEFAULT 0,       -- how many were passed over, at least
+    declared_by uuid,                        -- of one declared in code: the worker whose code it follows
+    catch_up_seconds float8 NOT NULL,        -- a nominal time that is missed for longer is passed over
+    jitter_seconds float8 NOT NULL,          -- its runs begin up to so much later
+    paused boolean NOT NULL DEFAULT false,   -- by a person: no code changes that
+    retired boolean NOT NULL DEFAULT false,  -- the code does not declare it any more
+    workflow text NOT NULL,
+    trigger text NOT NULL,                   -- whose contract its payload meets
+    source text NOT NULL,                    -- code, or api: by a call
+    expression text NOT NULL,                -- of cron
+    timezone text NOT NULL,                  -- an IANA name
+    catch_up text NOT NULL,                  -- of several that were missed: latest, or all
+    overlap text NOT NULL,                   -- while the run before is live: allow, skip, queue
+    skip_reason text,                        -- why last_skipped was: missed, superseded, overlap, payload
+    payload jsonb NOT NULL                   -- what is not left to the contract's defaults
+) WITH (fillfactor = 50);
+
+-- What is due, and when the next one is.
+CREATE INDEX schedules_due ON squidmesh.schedules (next_at) WHERE NOT paused AND NOT retired;
+
 -- workers: who is at work. One row per process, updated by its heartbeat every few seconds: never one per job.
 CREATE TABLE squidmesh.workers (
     id uuid PRIMARY KEY,                 -- new at each start; never a host's name, which may come back
@@ -180,9 +211,12 @@ CREATE TABLE squidmesh.workers (
 
 -- The views are for people with psql; the program does not read them.
 
--- run_context: everything that a run's steps can see by now: the payload, overlaid with the outputs in order.
+-- run_context: everything that a run's steps can see by now: the payload, the schedule that started it,
+-- overlaid with the outputs in order.
 CREATE VIEW squidmesh.run_context AS
-SELECT r.id AS run_id, r.payload || coalesce(folded.outputs, '{}') AS context
+SELECT r.id AS run_id,
+       r.payload || CASE WHEN r.schedule IS NULL THEN '{}' ELSE jsonb_build_object('schedule', r.schedule) END
+           || coalesce(folded.outputs, '{}') AS context
   FROM squidmesh.runs r
   LEFT JOIN LATERAL (
       SELECT jsonb_object_agg(pair.key, pair.value ORDER BY a.seq) AS outputs

@@ -16,6 +16,7 @@ Everything here is public; of the submodules, those that the documentation names
 """
 
 from squidmesh.async_client import AsyncSquidMesh
+from squidmesh.async_schedules import AsyncSchedules
 from squidmesh.authoring.cautions import WorkflowWarning
 from squidmesh.client import SquidMesh
 from squidmesh.context import Context, Outcome
@@ -43,6 +44,8 @@ from squidmesh.errors import (
     RunExists,
     RunNotFound,
     RunTimeout,
+    ScheduleExists,
+    ScheduleNotFound,
     SchemaError,
     SignalNotFound,
     SquidMeshError,
@@ -53,19 +56,23 @@ from squidmesh.errors import (
     WorkflowNotFound,
 )
 from squidmesh.payload import now, today
-from squidmesh.records import Attempt, AuditEvent, DeclaredStep, History, Run, StepRun
+from squidmesh.records import Attempt, AuditEvent, DeclaredStep, History, Run, StepRun, Tick
 from squidmesh.retry import Constant, Exponential, Retry
+from squidmesh.schedules import Schedules
 from squidmesh.states import AttemptStatus, RunStatus, StepStatus
+from squidmesh.timetable import CatchUp, Schedule
 from squidmesh.worker.worker import Worker
 from squidmesh.workflow import Workflow
 
 __all__ = [
     "COMPLETE",
     "AlreadyVoted",
+    "AsyncSchedules",
     "AsyncSquidMesh",
     "Attempt",
     "AttemptStatus",
     "AuditEvent",
+    "CatchUp",
     "CommitUnknown",
     "ConfigurationError",
     "ConnectionUnusable",
@@ -96,6 +103,10 @@ __all__ = [
     "RunNotFound",
     "RunStatus",
     "RunTimeout",
+    "Schedule",
+    "ScheduleExists",
+    "ScheduleNotFound",
+    "Schedules",
     "SchemaError",
     "SignalNotFound",
     "SquidMesh",
@@ -103,6 +114,7 @@ __all__ = [
     "StepError",
     "StepRun",
     "StepStatus",
+    "Tick",
     "TriggerNotFound",
     "UnsafeReplay",
     "Worker",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from psycopg_pool import AsyncConnectionPool
 
 from squidmesh.async_control import AsyncControl
+from squidmesh.async_schedules import AsyncSchedules
 from squidmesh.client import SquidMesh
 from squidmesh.errors import RunTimeout
 from squidmesh.keyed import with_key
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
+    from squidmesh.planner.graph import Graph
     from squidmesh.records import Run
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
@@ -49,6 +51,11 @@ class AsyncSquidMesh(AsyncControl):
     """The twin of ``SquidMesh`` for async code: the same methods, awaited. Its documentation is there."""
 
     _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] | None = None
+
+    @property
+    def schedules(self) -> AsyncSchedules:
+        """The schedules: those that code declares, and those that are created at run time."""
+        return AsyncSchedules(self._schedules, self._ask, self._register, self._tell_scheduled)
 
     async def start_run(
         self,
@@ -147,16 +154,19 @@ class AsyncSquidMesh(AsyncControl):
         await self.close()
 
     async def _start(self, start: Start, connection: psycopg.AsyncConnection[Any] | None) -> list[Run]:
-        fingerprint = start.runs.fingerprint
-        if fingerprint not in self._registered:
-            await self._ask(self._operations.register(start.graph))
-            self._registered.add(fingerprint)
+        await self._register(start.graph)
         runs = None
         while runs is None:
             runs = await self._ask(self._operations.start(start, always_notify=connection is not None), connection)
         if connection is None:
             self._tell_started(start, runs)
         return runs
+
+    async def _register(self, graph: Graph) -> None:
+        fingerprint = graph.definition.fingerprint
+        if fingerprint not in self._registered:
+            await self._ask(self._operations.register(graph))
+            self._registered.add(fingerprint)
 
     async def _ask(self, flow: Flow[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
         if self._stand_in is not None:

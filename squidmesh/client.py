@@ -12,6 +12,7 @@ from squidmesh.errors import RunTimeout
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
+from squidmesh.schedules import Schedules
 from squidmesh.store.database import Database, check_pooled
 from squidmesh.store.migrations import ensure_schema
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
+    from squidmesh.planner.graph import Graph
     from squidmesh.records import Run
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
@@ -60,6 +62,11 @@ class SquidMesh(Control):
     """
 
     _database: Database | None = None
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules: those that code declares, and those that are created at run time."""
+        return Schedules(self._schedules, self._ask, self._register, self._tell_scheduled)
 
     def start_run(
         self,
@@ -224,17 +231,20 @@ class SquidMesh(Control):
         self.close()
 
     def _start(self, start: Start, connection: psycopg.Connection[Any] | None) -> list[Run]:
-        fingerprint = start.runs.fingerprint
-        if fingerprint not in self._registered:
-            # On a connection of ours: in a host's transaction it would hold up everybody else who starts.
-            self._ask(self._operations.register(start.graph))
-            self._registered.add(fingerprint)
+        self._register(start.graph)
         runs = None
         while runs is None:
             runs = self._ask(self._operations.start(start, always_notify=connection is not None), connection)
         if connection is None:
             self._tell_started(start, runs)
         return runs
+
+    def _register(self, graph: Graph) -> None:
+        fingerprint = graph.definition.fingerprint
+        if fingerprint not in self._registered:
+            # On a connection of ours: in a host's transaction it would hold up everybody else who starts.
+            self._ask(self._operations.register(graph))
+            self._registered.add(fingerprint)
 
     def _ask(self, flow: Flow[T], connection: psycopg.Connection[Any] | None = None) -> T:
         return (self._stand_in or self._opened()).run(flow, connection)

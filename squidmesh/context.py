@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from squidmesh.records import JSON, JSONObject
+    from squidmesh.records import JSON, JSONObject, Tick
 
 
 class Cancellation:
@@ -37,6 +37,7 @@ class Context:
             it was once the visit that it undoes had completed.
         failure: Why the run is failing, where that is known: what a compensation is told.
         compensating: Whether this is a step's compensation.
+        schedule: The nominal time that the run was started for, if a schedule started it.
     """
 
     run_id: UUID
@@ -49,6 +50,7 @@ class Context:
     state: Mapping[str, JSON]
     failure: JSONObject | None = None
     compensating: bool = False
+    schedule: Tick | None = None
     cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
 
     @property

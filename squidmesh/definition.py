@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from squidmesh.retry import NEVER, Exponential, Retry
+from squidmesh.timetable import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,12 +201,14 @@ class Trigger:
         kind: Manual or cron.
         expression: Of a cron trigger: its cron expression.
         timezone: Of a cron trigger: its IANA time zone.
+        policy: Of a cron trigger: how it behaves beside that.
     """
 
     name: str
     kind: TriggerKind = TriggerKind.MANUAL
     expression: str | None = None
     timezone: str | None = None
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True)

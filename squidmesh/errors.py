@@ -12,7 +12,9 @@
     │   ├── RunNotFound
     │   ├── WorkflowNotFound
     │   ├── TriggerNotFound
-    │   └── SignalNotFound
+    │   ├── SignalNotFound
+    │   └── ScheduleNotFound
+    ├── ScheduleExists                     there is a schedule of this name
     ├── IllegalMove                        the run's status does not allow what was asked
     ├── NotWaiting                         nothing of the run waits for what was decided
     ├── AlreadyVoted                       this actor has approved already; another one is needed
@@ -238,6 +240,37 @@ class SignalNotFound(NotFound):
     def details(self) -> JSONObject:
         """The run, the name asked for and the names known."""
         return {"run_id": str(self.run_id), "signal": self.name, "known": list(self.known)}
+
+
+class ScheduleNotFound(NotFound):
+    """No schedule has this name."""
+
+    code = "schedule_not_found"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        hint = "one that code declares is named workflow/trigger, and is there once a worker has started"
+        super().__init__(f"there is no schedule {name!r}; {hint}")
+
+    @property
+    def details(self) -> JSONObject:
+        """The name that was asked for."""
+        return {"schedule": self.name}
+
+
+class ScheduleExists(SquidMeshError):
+    """There is a schedule of this name already. Nothing was stored."""
+
+    code = "schedule_exists"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is a schedule {name!r} already; change it, or choose another name")
+
+    @property
+    def details(self) -> JSONObject:
+        """The name that is taken."""
+        return {"schedule": self.name}
 
 
 class IllegalMove(SquidMeshError):

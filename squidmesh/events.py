@@ -40,6 +40,7 @@ SIGNAL_RECEIVED: Final = "signal.received"
 COMPENSATION_STARTED: Final = "compensation.started"
 COMPENSATION_COMPLETED: Final = "compensation.completed"
 COMPENSATION_FAILED: Final = "compensation.failed"
+SCHEDULE_SKIPPED: Final = "schedule.skipped"
 WORKER_STARTED: Final = "worker.started"
 WORKER_STOPPED: Final = "worker.stopped"
 WORKER_FAILED: Final = "worker.failed"
@@ -63,6 +64,7 @@ EVENT_NAMES: Final = (
     COMPENSATION_STARTED,
     COMPENSATION_COMPLETED,
     COMPENSATION_FAILED,
+    SCHEDULE_SKIPPED,
     WORKER_STARTED,
     WORKER_STOPPED,
     WORKER_FAILED,

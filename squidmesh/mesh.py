@@ -27,6 +27,8 @@ from squidmesh.events import EventBus, events_of, started
 from squidmesh.operations import Operations
 from squidmesh.registry import Registry
 from squidmesh.retry import measured
+from squidmesh.schedule_flows import ScheduleFlows
+from squidmesh.scheduling import Scheduling
 from squidmesh.states import JobState
 from squidmesh.steering import Steering
 from squidmesh.store.migrations import migrate
@@ -172,6 +174,7 @@ class Mesh:
         self._operations = Operations(self.registry, self.schema, new_id, self._now)
         self._steering = Steering(self._operations, self._now)
         self._stand_in: StandIn | None = None
+        self._schedules = ScheduleFlows(Scheduling(self._operations, new_id))
         self._lock = threading.Lock()
         self._registered: set[str] = set()
         self._waiters = self._new_waiters()
@@ -270,6 +273,10 @@ class Mesh:
                 if run.id not in start.runs.ids:
                     continue  # it was there: its key is taken
                 self.events.emit(started(run.id, run.workflow, run.trigger, steps, run.replayed_from))
+
+    def _tell_scheduled(self, runs: Sequence[Run]) -> None:
+        for run in runs if self.events.active else ():
+            self.events.emit(started(run.id, run.workflow, run.trigger, run.current_steps, run.replayed_from))
 
     def _tell(self, plan: Plan | None) -> None:
         if plan is not None and self.events.active:

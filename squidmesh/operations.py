@@ -22,7 +22,7 @@ from squidmesh.planner.history import context_of, history_of
 from squidmesh.planner.plan import LockedRun
 from squidmesh.planner.planner import plan_start, plan_watch
 from squidmesh.planner.progress import Progress
-from squidmesh.records import Run
+from squidmesh.records import SCHEDULE_KEY, Run
 from squidmesh.registry import learn_graphs
 from squidmesh.retry import LONGEST_DELAY, seconds_of
 from squidmesh.states import JobState, RunStatus
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from squidmesh.keyed import OnConflict
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.plan import Plan, StartPlan
-    from squidmesh.records import JSONObject
+    from squidmesh.records import JSONObject, Tick
     from squidmesh.registry import Registry
     from squidmesh.retry import Seconds
     from squidmesh.store.runs import NewRuns, RunFilter
@@ -64,6 +64,7 @@ class Start:
         payloads: The payloads as stored, one a run.
         key: What the one run is named by, if it is.
         on_conflict: What to do if the key is taken.
+        schedule: The nominal time that the replayed run was started for, if a schedule started it.
     """
 
     graph: Graph
@@ -71,6 +72,7 @@ class Start:
     payloads: Sequence[JSONObject]
     key: str | None = None
     on_conflict: OnConflict = "return"
+    schedule: Tick | None = None
 
 
 class Operations:
@@ -89,7 +91,7 @@ class Operations:
         self.registry = registry
         self.channel = channel
         self.new_id = new_id
-        self._now = now
+        self.now = now
         self._start_plans: dict[str, StartPlan] = {}
 
     # -- start ---------------------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ class Operations:
         found = self.registry.workflow(workflow)
         definition = found.check()
         name = trigger if trigger is not None else definition.triggers[0].name
-        contract, now = found.contract(name), self._now()
+        contract, now = found.contract(name), self.now()
         resolved = [contract.resolve(payload, now, workflow=found.name) for payload in payloads]
         texts = [_payload_text(found.name, payload) for payload in resolved]
         runs = store.NewRuns(
@@ -191,7 +193,7 @@ class Operations:
         audits = yield from ask(store.read_audits(run_id, after_seq, below), last=True)
         page = history_of(
             graph,
-            run.payload,
+            _start_of(run),
             outputs=outputs,
             states=states,
             attempts=attempts[:limit],
@@ -353,7 +355,13 @@ def _new_run(start: Start, run_id: UUID, payload: JSONObject, steps: tuple[str, 
         replayed_from=start.runs.replayed_from,
         created_at=created,
         finished_at=None,
+        schedule=start.schedule,
     )
+
+
+def _start_of(run: Run) -> JSONObject:
+    """What the steps of a run could see as it began."""
+    return run.payload if run.schedule is None else {**run.payload, SCHEDULE_KEY: run.schedule.to_json()}
 
 
 def _payload_text(workflow: str, payload: JSONObject) -> str:

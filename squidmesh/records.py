@@ -6,11 +6,11 @@ Nothing here knows how it is stored. ``JSON`` is the one place where the package
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from uuid import UUID
 
     from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus, StepStatus
@@ -20,6 +20,9 @@ JSON: TypeAlias = Any
 
 JSONObject: TypeAlias = dict[str, Any]
 """A JSON object: text keys, JSON values."""
+
+SCHEDULE_KEY: Final = "schedule"
+"""The context key under which a run that a schedule started finds its tick."""
 
 
 class JobKind(StrEnum):
@@ -267,6 +270,74 @@ class History:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Which nominal time of which schedule a run was started for, however late it began.
+
+    Args:
+        name: The schedule's name.
+        workflow: The workflow's name.
+        trigger_name: The trigger whose contract the payload meets.
+        cron_expression: The schedule's expression.
+        timezone: The zone whose clock it is read by.
+        nominal_at: The nominal time, in UTC.
+        window_start: Where the window begins that the run is for: the nominal time.
+        window_end: Where it ends: the next nominal time; None if there is none.
+        signal_id: The same text for the same window of the same trigger: for systems that must not be told twice.
+        received_at: When it was started, in whole seconds, on the database's clock.
+    """
+
+    name: str
+    workflow: str
+    trigger_name: str
+    cron_expression: str
+    timezone: str
+    nominal_at: datetime
+    window_start: datetime
+    window_end: datetime | None
+    signal_id: str | None
+    received_at: datetime
+
+    def to_json(self) -> JSONObject:
+        """The tick as it is stored, and as a step's parameter ``schedule`` receives it."""
+        said: JSONObject = {
+            "name": self.name,
+            "workflow": self.workflow,
+            "trigger_name": self.trigger_name,
+            "cron_expression": self.cron_expression,
+            "timezone": self.timezone,
+            "nominal_at": instant_text(self.nominal_at),
+            "received_at": instant_text(self.received_at),
+        }
+        if self.window_end is not None:
+            window = {"start_at": instant_text(self.window_start), "end_at": instant_text(self.window_end)}
+            said |= {"intended_window": window, "signal_id": self.signal_id}
+        return said
+
+    @staticmethod
+    def from_json(stored: JSONObject) -> Tick:
+        """The tick that ``to_json`` stored."""
+        window: JSONObject = stored.get("intended_window") or {}
+        nominal = datetime.fromisoformat(stored["nominal_at"])
+        return Tick(
+            name=stored["name"],
+            workflow=stored["workflow"],
+            trigger_name=stored["trigger_name"],
+            cron_expression=stored["cron_expression"],
+            timezone=stored["timezone"],
+            nominal_at=nominal,
+            window_start=datetime.fromisoformat(window["start_at"]) if window else nominal,
+            window_end=datetime.fromisoformat(window["end_at"]) if window else None,
+            signal_id=stored.get("signal_id"),
+            received_at=datetime.fromisoformat(stored["received_at"]),
+        )
+
+
+def instant_text(at: datetime) -> str:
+    """An instant as ISO 8601 text in UTC: ``2026-03-01T09:00:00Z``."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One execution of a workflow.
 
@@ -286,6 +357,7 @@ class Run:
         created_at: When it was started, on the database's clock.
         finished_at: When it reached its terminal status.
         history: What happened, if it was asked for.
+        schedule: The nominal time that it was started for, if a schedule started it; a replay keeps it.
     """
 
     id: UUID
@@ -303,3 +375,4 @@ class Run:
     created_at: datetime
     finished_at: datetime | None
     history: History | None = None
+    schedule: Tick | None = None

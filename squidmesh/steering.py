@@ -153,7 +153,8 @@ class Steering:
             plan=plan,
             replayed_from=run_id,
         )
-        return Start(graph=self.operations.registry.live_graph(workflow), runs=new, payloads=[run.payload])
+        graph = self.operations.registry.live_graph(workflow)
+        return Start(graph=graph, runs=new, payloads=[run.payload], schedule=run.schedule)
 
     def _fold(self, workflow: Workflow, run: Run, history: list[Attempt], from_step: str) -> Replay:
         graph, blank = self.operations.registry.live_graph(workflow), blank_run(workflow)

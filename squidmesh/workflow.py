@@ -19,6 +19,7 @@ from squidmesh.context import Outcome
 from squidmesh.definition import DEFAULT_QUEUE, DEFAULT_VISIT_LIMIT, Definition, StepKind, Trigger, TriggerKind
 from squidmesh.errors import DefinitionError, TriggerNotFound
 from squidmesh.payload import Contract
+from squidmesh.timetable import Policy
 from squidmesh.values.misfit import quote
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from squidmesh.authoring.functions import StepFunction
     from squidmesh.authoring.reading import Reader, Reference, StepReference
     from squidmesh.retry import Retry, Seconds
+    from squidmesh.timetable import CatchUp, OverlapName
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,21 +130,40 @@ class Workflow:
         reader = self._reader("trigger", name)
         self._declaration.triggers.append((Trigger(name=reader.name(name)), Contract.of(payload)))
 
-    def cron(self, name: str, expression: str, *, timezone: str = "UTC", payload: type[object] | None = None) -> None:
-        """Declare a trigger that starts a run at each time of a schedule.
+    def cron(
+        self,
+        name: str,
+        expression: str,
+        *,
+        timezone: str = "UTC",
+        payload: type[object] | None = None,
+        catch_up: CatchUp | Seconds | None = None,
+        overlap: OverlapName = "allow",
+        jitter: Seconds = 0,
+    ) -> None:
+        """Declare a trigger with a schedule: workers start a run for each of its nominal times.
 
         Args:
             name: Its name.
-            expression: "minute hour day-of-month month day-of-week", such as "0 9 * * 1-5", or "@daily".
-            timezone: IANA name of the zone whose clock counts.
+            expression: When it fires, such as "0 9 * * mon-fri".
+            timezone: The IANA zone whose clock it is read by.
             payload: The contract of its payload, each field with a default; None allows no fields.
+            catch_up: What happens to nominal times that nobody was there for: a ``CatchUp``, or the seconds (or
+                timedelta) for which they are worth a run. By default the latest one of the past day gets one.
+            overlap: While the run before is live: "allow" starts the next beside it, "skip" passes it over, "queue"
+                waits.
+            jitter: Seconds or timedelta: its runs begin up to so much later, so that not all begin at once.
         """
         reader = self._reader("trigger", name)
+        policy, problems = Policy.read(catch_up, overlap, jitter)
+        for option, problem in problems:
+            reader.note(f"{option}= {problem}")
         trigger = Trigger(
             name=reader.name(name),
             kind=TriggerKind.CRON,
             expression=reader.text("expression", expression, "@daily"),
             timezone=reader.text("timezone", timezone, "UTC"),
+            policy=policy,
         )
         self._declaration.triggers.append((trigger, Contract.of(payload)))
 

@@ -54,7 +54,7 @@ class Lab:
 
     def worker(self, mesh: SquidMesh, concurrency: int = 10, **settings: Any) -> Worker:
         """A started worker that soon misses others; its settings beyond those of ``mesh.worker`` may be given, too."""
-        queues = settings.pop("queues", {"default": concurrency})
+        queues, clock = settings.pop("queues", {"default": concurrency}), settings.pop("clock", None)
         worker = mesh.worker(queues=queues)
         chosen = WorkerSettings(**{"queues": queues, **QUICK, **settings})
         # ``mesh.worker`` offers what an operator may choose; tests choose more.
@@ -67,6 +67,7 @@ class Lab:
             registry=mesh.registry,
             bus=mesh.events,
             settings=chosen,
+            clock=clock,
         )
         self.undo.callback(_stop, worker)
         return worker.start()

@@ -12,12 +12,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "squidmesh"
 
 LAYERS = (
     {"errors", "states", "records", "clock"},
-    {"authoring", "context", "cron", "definition", "payload", "retry", "values", "workflow"},
+    {"authoring", "context", "cron", "definition", "payload", "retry", "timetable", "values", "workflow"},
     {"planner"},
     {"store"},
     {
         *("async_client", "async_control", "client", "control", "deciding", "events", "logs", "mesh", "operations"),
-        *("keyed", "registry", "steering", "waiting", "worker"),
+        *("async_schedules", "keyed", "registry", "schedule_flows", "scheduler", "schedules", "scheduling", "steering"),
+        *("waiting", "worker"),
     },
     {"__init__", "__main__", "cli", "embedded", "testing", "tools"},
 )

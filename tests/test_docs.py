@@ -146,7 +146,7 @@ def test_events_carry_what_the_table_says(fresh_database: str) -> None:
         assert always <= event.metadata.keys() <= always | perhaps, event
         assert event.measurements.keys() <= measured, event
     unheard = set(EVENT_NAMES) - {event.name for event in heard}
-    assert unheard == {"worker.failed", "worker.declared_dead"}
+    assert unheard == {"schedule.skipped", "worker.failed", "worker.declared_dead"}
 
 
 def test_every_error_is_explained() -> None:
@@ -335,11 +335,17 @@ def _words_of(name: str, public: object) -> Iterator[str]:
         return
     if isinstance(public, type) and issubclass(public, enum.Enum):
         yield from (str(member.value) for member in public)
-    elif name == "AsyncSquidMesh":
-        return  # its documentation is SquidMesh's
-    elif hasattr(public, "__dataclass_fields__") and name not in ("Retry", "Constant", "Exponential", "Outcome"):
+    elif name in ("AsyncSquidMesh", "AsyncSchedules"):
+        return  # its documentation is that of its twin
+    elif hasattr(public, "__dataclass_fields__") and name not in (
+        "Retry",
+        "Constant",
+        "Exponential",
+        "Outcome",
+        "CatchUp",
+    ):
         yield from public.__dataclass_fields__
-    elif name not in ("Worker", "WorkflowWarning"):  # one is made by a mesh, the other by check()
+    elif name not in ("Worker", "Schedules", "WorkflowWarning"):  # two are made by a mesh, the other by check()
         yield _signature(name, public)
     for member, value in inspect.getmembers(public):
         if member.startswith("_") or (isinstance(public, type) and issubclass(public, Exception)):
@@ -379,5 +385,5 @@ def _found(word: str) -> bool:
     return True
 
 
-_LOGGERS: Final = {"steps", "engine", "planner", "caretaker", "listener", "worker", "events"}
-_TABLES: Final = {"runs", "jobs", "attempts", "workers", "clock"}
+_LOGGERS: Final = {"steps", "engine", "planner", "caretaker", "listener", "scheduler", "worker", "events"}
+_TABLES: Final = {"runs", "jobs", "attempts", "workers", "schedules", "clock"}

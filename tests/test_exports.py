@@ -8,10 +8,10 @@ import squidmesh
 from squidmesh import AsyncSquidMesh, SquidMesh
 
 PUBLIC = """
-COMPLETE AlreadyVoted AsyncSquidMesh Attempt AttemptStatus AuditEvent CommitUnknown ConfigurationError ConnectionUnusable Constant Context
+COMPLETE AlreadyVoted AsyncSchedules AsyncSquidMesh Attempt AttemptStatus AuditEvent CatchUp CommitUnknown ConfigurationError ConnectionUnusable Constant Context
 DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InconsistentRun InvalidInput InvalidOption InvalidOutput
 InvalidPayload InvalidRunId NotFound NotRetryable NotWaiting Outcome RequestError Retry RetryAfter Run RunExists RunNotFound RunStatus RunTimeout
-SchemaError SignalNotFound SquidMesh SquidMeshError StepError StepRun StepStatus TriggerNotFound UnsafeReplay Worker WorkerStopped
+Schedule ScheduleExists ScheduleNotFound Schedules SchemaError SignalNotFound SquidMesh SquidMeshError StepError StepRun StepStatus Tick TriggerNotFound UnsafeReplay Worker WorkerStopped
 Workflow WorkflowNotFound WorkflowWarning now today
 """.split()
 

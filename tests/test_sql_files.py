@@ -15,15 +15,17 @@ import psycopg
 import pytest
 
 from squidmesh.clock import new_id
+from squidmesh.planner.firing import Firing, Skip, SkipReason
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAudit, NewSignal, NextJob, Plan, StartPlan
 from squidmesh.planner.progress import Progress
-from squidmesh.records import Lane
+from squidmesh.records import Lane, Tick
 from squidmesh.states import AttemptStatus, RunStatus
-from squidmesh.store import jobs, runs, saving, workers
+from squidmesh.store import jobs, runs, saving, schedules, workers
 from squidmesh.store.database import drive
 from squidmesh.store.migrations import Migration, known_migrations, migrate
 from squidmesh.store.statements import Statement, sql_folder, sql_of
+from squidmesh.timetable import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,6 +165,39 @@ def new_runs() -> runs.NewRuns:
     return runs.NewRuns(ids=[new_id()], payloads=["{}"], workflow="w", fingerprint="f", trigger="t", plan=plan)
 
 
+def a_schedule(**changes: Any) -> Schedule:
+    said = {"name": "s", "workflow": "w", "trigger": "t", "source": "api", "expression": "* * * * *", "timezone": "UTC"}
+    return Schedule(**{**said, **changes})
+
+
+def scheduled_runs() -> schedules.ScheduledRuns:
+    now = datetime.now(UTC)
+    tick = Tick(
+        name="s",
+        workflow="w",
+        trigger_name="t",
+        cron_expression="* * * * *",
+        timezone="UTC",
+        nominal_at=now,
+        window_start=now,
+        window_end=None,
+        signal_id=None,
+        received_at=now,
+    )
+    plan = StartPlan(status=RunStatus.PENDING, progress=Progress(), jobs=(a_job(0),))
+    return schedules.ScheduledRuns(
+        ids=[new_id()],
+        payloads=["{}"],
+        keys=["k"],
+        ticks=[tick],
+        run_ats=[now],
+        workflow="w",
+        fingerprint="f",
+        trigger="t",
+        plan=plan,
+    )
+
+
 def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
     """Arguments for every store function; one that is missing fails a test."""
     run, worker, now = new_id(), uuid4(), datetime.now(UTC)
@@ -212,6 +247,19 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         workers.list_late_workers: (worker,),
         workers.declare_dead: (worker, 1),
         workers.remove_worker: (worker,),
+        schedules.read_schedules: ("s", "w"),
+        schedules.lock_schedules: (["s"],),
+        schedules.lock_due_schedules: (["w/t"], 1),
+        schedules.limit_idleness: (1.0,),
+        schedules.read_agenda: (["w/t"],),
+        schedules.list_live_runs: ([run],),
+        schedules.read_declared: (worker, ["w"]),
+        schedules.insert_schedules: ([a_schedule(next_at=now)], worker),
+        schedules.update_schedules: ([a_schedule()],),
+        schedules.delete_schedule: ("s",),
+        schedules.save_schedules: (
+            [(a_schedule(), Firing((now,), (Skip(SkipReason.MISSED, 1, now, now),), now), [run])],
+        ),
     }
 
 
@@ -220,17 +268,19 @@ def examples() -> list[Statement[Any]]:
     made = [function(*arguments) for function, arguments in example_calls().items()]
     made += [runs.start_runs(new_runs(), "c", always_notify=True)]
     made += [runs.start_keyed(new_runs(), "k", "c", always_notify=True), workers.set_idle(uuid4(), idle=True)]
+    made.append(schedules.start_scheduled_runs(scheduled_runs(), "c", always_notify=True))
     return [*made, *saving.save_plans([a_plan()], "c")]
 
 
 def test_there_is_an_example_of_every_store_function() -> None:
     public: set[Callable[..., Any]] = {
         function
-        for module in (jobs, runs, workers)
+        for module in (jobs, runs, schedules, workers)
         for name, function in vars(module).items()
         if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
     }
-    assert public == {*example_calls(), runs.start_runs, runs.start_keyed, workers.set_idle}
+    starts = {runs.start_runs, runs.start_keyed, schedules.start_scheduled_runs}
+    assert public == {*example_calls(), *starts, workers.set_idle}
 
 
 @pytest.mark.parametrize("statement", examples(), ids=lambda statement: statement.name)

@@ -1,4 +1,4 @@
--- Version 1: runs, jobs, attempts, audit events, signals, workers, definitions.
+-- Version 1: runs, jobs, attempts, audit events, signals, schedules, workers, definitions.
 -- squidmesh: serves 1
 -- The commented whole is in sql/schema.sql.
 
@@ -33,7 +33,8 @@ CREATE TABLE squidmesh.runs (
     attention text,
     state jsonb NOT NULL,
     error jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    schedule jsonb
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 
 CREATE INDEX runs_by_time ON squidmesh.runs (created_at);
@@ -115,6 +116,32 @@ CREATE TABLE squidmesh.signals (
     PRIMARY KEY (run_id, name, key)
 );
 
+CREATE TABLE squidmesh.schedules (
+    name text PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT squidmesh.clock(),
+    next_at timestamptz,
+    last_at timestamptz,
+    last_run uuid,
+    last_skipped timestamptz,
+    skipped bigint NOT NULL DEFAULT 0,
+    declared_by uuid,
+    catch_up_seconds float8 NOT NULL,
+    jitter_seconds float8 NOT NULL,
+    paused boolean NOT NULL DEFAULT false,
+    retired boolean NOT NULL DEFAULT false,
+    workflow text NOT NULL,
+    trigger text NOT NULL,
+    source text NOT NULL,
+    expression text NOT NULL,
+    timezone text NOT NULL,
+    catch_up text NOT NULL,
+    overlap text NOT NULL,
+    skip_reason text,
+    payload jsonb NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE INDEX schedules_due ON squidmesh.schedules (next_at) WHERE NOT paused AND NOT retired;
+
 CREATE TABLE squidmesh.workers (
     id uuid PRIMARY KEY,
     lease timestamptz NOT NULL,
@@ -130,7 +157,9 @@ CREATE TABLE squidmesh.workers (
 ) WITH (fillfactor = 50);
 
 CREATE VIEW squidmesh.run_context AS
-SELECT r.id AS run_id, r.payload || coalesce(folded.outputs, '{}') AS context
+SELECT r.id AS run_id,
+       r.payload || CASE WHEN r.schedule IS NULL THEN '{}' ELSE jsonb_build_object('schedule', r.schedule) END
+           || coalesce(folded.outputs, '{}') AS context
   FROM squidmesh.runs r
   LEFT JOIN LATERAL (
       SELECT jsonb_object_agg(pair.key, pair.value ORDER BY a.seq) AS outputs

@@ -5,7 +5,8 @@
 -- Returns: the runs as read_run does.
 -- Locks: none. Index: runs_by_time; runs_by_workflow where a workflow is named, runs_by_key where a key is, too.
 SELECT r.id, r.workflow, r.trigger, r.key, r.status, r.attention, r.payload::text, r.error::text, r.fingerprint,
-       r.replayed_from, r.created_at, r.finished_at, coalesce(live.claimed, false), coalesce(live.steps, '{}')
+       r.replayed_from, r.created_at, r.finished_at, r.schedule::text, coalesce(live.claimed, false),
+       coalesce(live.steps, '{}')
   FROM squidmesh.runs r
   LEFT JOIN LATERAL (
        SELECT bool_or(j.state = 'claimed') AS claimed, array_agg(DISTINCT j.step ORDER BY j.step) AS steps

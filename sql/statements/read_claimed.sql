@@ -10,7 +10,8 @@ WITH wanted AS (
             SELECT * FROM unnest(%(run_ids)s::uuid[], %(saws)s::int[])) AS job
      GROUP BY run_id
 )
-SELECT r.id, r.workflow, r.trigger, r.fingerprint, r.status, r.payload::text, r.error::text, outputs.seqs,
+SELECT r.id, r.workflow, r.trigger, r.fingerprint, r.status, r.payload::text, r.error::text, r.schedule::text,
+       outputs.seqs,
        outputs.texts
   FROM wanted
   JOIN squidmesh.runs r ON r.id = ANY (ARRAY[wanted.run_id])  -- see pin_plans

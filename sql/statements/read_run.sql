@@ -3,7 +3,8 @@
 -- Returns: the run, whether one of its jobs is claimed, and its live steps.
 -- Locks: none. Index: runs_pkey, jobs_pkey.
 SELECT r.id, r.workflow, r.trigger, r.key, r.status, r.attention, r.payload::text, r.error::text, r.fingerprint,
-       r.replayed_from, r.created_at, r.finished_at, coalesce(live.claimed, false), coalesce(live.steps, '{}')
+       r.replayed_from, r.created_at, r.finished_at, r.schedule::text, coalesce(live.claimed, false),
+       coalesce(live.steps, '{}')
   FROM squidmesh.runs r
   LEFT JOIN LATERAL (
        SELECT bool_or(j.state = 'claimed') AS claimed, array_agg(DISTINCT j.step ORDER BY j.step) AS steps

@@ -14,9 +14,11 @@ WITH input AS (
            greatest(%(run_at)s::timestamptz, squidmesh.clock() + make_interval(secs => %(delay)s::float8)) AS begins
 ), started AS (
     INSERT INTO squidmesh.runs (id, created_at, seq, workflow, fingerprint, trigger, status, attention, state,
-                                payload, replayed_from)
+                                payload, replayed_from, schedule)
     SELECT new.id, input.now, %(seq)s::int, %(workflow)s::text, %(fingerprint)s::text, %(trigger)s::text,
-           %(status)s::text, %(attention)s::text, %(state)s::jsonb, new.payload, %(replayed_from)s::uuid
+           %(status)s::text, %(attention)s::text, %(state)s::jsonb, new.payload, %(replayed_from)s::uuid,
+           -- Which nominal time it was for outlives a replay.
+           (SELECT r.schedule FROM squidmesh.runs r WHERE r.id = %(replayed_from)s::uuid)
       FROM input, unnest(%(ids)s::uuid[], %(payloads)s::jsonb[]) AS new (id, payload)
 ), scheduled AS (
     INSERT INTO squidmesh.jobs (run_id, since, ready_at, run_at, slot, visit, attempt, saw, priority, lane, state,

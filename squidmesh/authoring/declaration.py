@@ -7,12 +7,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from squidmesh.authoring.functions import StepFunction
-from squidmesh.authoring.reading import SCHEDULE_KEY, Given, Reader, StepReference
+from squidmesh.authoring.reading import Given, Reader, StepReference
 from squidmesh.authoring.signature import Signature
 from squidmesh.context import Outcome
 from squidmesh.definition import COMPLETE, DEFAULT_QUEUE, Definition, Step, StepKind, Transition, Trigger
 from squidmesh.errors import DefinitionError
 from squidmesh.payload import Contract
+from squidmesh.records import SCHEDULE_KEY
 from squidmesh.values.misfit import quote
 
 if TYPE_CHECKING:

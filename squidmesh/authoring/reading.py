@@ -20,6 +20,7 @@ from squidmesh.definition import (
     Options,
     Step,
 )
+from squidmesh.records import SCHEDULE_KEY
 from squidmesh.retry import LONGEST_DELAY, NEVER, Retry, measured
 from squidmesh.values.misfit import quote
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 LONGEST_NAME: Final = 100
-SCHEDULE_KEY: Final = "schedule"
-"""The context key under which a run that cron started finds its schedule."""
 
 _HIGHEST_PRIORITY: Final = 2**15 - 1
 _MOST_VISITS: Final = 2**31 - 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
 
-from squidmesh.authoring.reading import SCHEDULE_KEY
 from squidmesh.cron import Cron, CronError
 from squidmesh.definition import TriggerKind
+from squidmesh.records import SCHEDULE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from squidmesh.authoring import dataflow, triggers
 from squidmesh.authoring.flow import Flow, loops
-from squidmesh.authoring.reading import SCHEDULE_KEY
 from squidmesh.authoring.wording import Known, listed, subject
 from squidmesh.context import Outcome
 from squidmesh.definition import COMPLETE, StepKind
+from squidmesh.records import SCHEDULE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -112,11 +112,17 @@ def header(run: Run, screen: Screen) -> list[str]:
         ("attention", run.attention or "", "red"),
         ("key", one_line(run.key or ""), ""),
         ("replay of", str(run.replayed_from or ""), ""),
+        ("schedule", _tick(run), ""),
         ("error", error_line(run.error), "red"),
         ("payload", compact_json(run.payload, screen), ""),
         ("context", compact_json(run.context, screen) if run.context is not None else "", ""),
     ]
     return [line for name, said, style in facts if said for line in _fact(name, said, style, screen)]
+
+
+def _tick(run: Run) -> str:
+    tick = run.schedule
+    return f"{tick.name}, for {tick.nominal_at:%Y-%m-%d %H:%M:%S} UTC" if tick else ""
 
 
 def _fact(name: str, said: str, style: Style, screen: Screen) -> list[str]:
@@ -262,4 +268,5 @@ def _about(step: Step, state: DeclaredStep) -> str:
 
 def run_json(run: Run) -> JSON:
     """A run as ``--json`` prints it, its history left to those who asked for it."""
-    return {key: value for key, value in plain(run).items() if key != "history"}
+    said = {key: value for key, value in plain(run).items() if key != "history"}
+    return {**said, "schedule": run.schedule.to_json() if run.schedule else None}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
     from uuid import UUID
 
 
@@ -26,6 +27,11 @@ def whole(values: Iterable[int]) -> str:
 def flags(values: Iterable[bool]) -> str:
     """The literal of an array of booleans."""
     return "{" + ",".join(["t" if v else "f" for v in values]) + "}"
+
+
+def instants(values: Iterable[datetime | None]) -> str:
+    """The literal of an array of instants."""
+    return "{" + ",".join(["NULL" if v is None else v.isoformat() for v in values]) + "}"
 
 
 def ids(values: Iterable[UUID | None]) -> str:

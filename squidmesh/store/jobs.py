@@ -43,6 +43,7 @@ class Material:
         status: As stored.
         payload: What it was started with.
         error: Why it is ending, if it is.
+        schedule: The nominal time that it was started for, as stored; None if no schedule started it.
         outputs: (seq, output) in order, from the last snapshot that all of the jobs saw.
     """
 
@@ -53,6 +54,7 @@ class Material:
     status: str
     payload: JSONObject
     error: JSONObject | None
+    schedule: JSONObject | None
     outputs: tuple[tuple[int, JSONObject], ...]
 
 
@@ -114,10 +116,10 @@ def read_claimed(keys: Sequence[tuple[UUID, int]] = ()) -> Statement[list[Materi
 
 
 def _material_of(row: Row) -> Material:
-    run_id, workflow, trigger, fingerprint, status, payload, error, seqs, texts = row
+    run_id, workflow, trigger, fingerprint, status, payload, error, schedule, seqs, texts = row
     outputs = tuple((seq, cast("JSONObject", decode(text))) for seq, text in zip(seqs or (), texts or (), strict=True))
-    said = cast("JSONObject", decode(payload))
-    return Material(run_id, workflow, trigger, fingerprint, status, said, optional(error), outputs)
+    given = cast("JSONObject", decode(payload))
+    return Material(run_id, workflow, trigger, fingerprint, status, given, optional(error), optional(schedule), outputs)
 
 
 def wake_jobs(queues: Sequence[str], most: int = WAKE_BATCH) -> Statement[tuple[int, float | None]]:

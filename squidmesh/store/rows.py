@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from squidmesh.planner.plan import LockedRun
 from squidmesh.planner.progress import Progress
-from squidmesh.records import Attempt, AuditEvent, Job, JobKind, JSONObject, Lane, Run, StepState
+from squidmesh.records import Attempt, AuditEvent, Job, JobKind, JSONObject, Lane, Run, StepState, Tick
 from squidmesh.states import AttemptStatus, JobState, RunStatus, shown_status
 from squidmesh.store.codec import decode
 
@@ -83,7 +83,7 @@ def locked_run_of(row: Row) -> LockedRun:
 def run_of(row: Row) -> Run:
     """A run as users see it."""
     run_id, workflow, trigger, key, status, attention, payload, error, fingerprint, source, created, *rest = row
-    finished, claimed, steps = rest
+    finished, schedule, claimed, steps = rest
     return Run(
         id=run_id,
         workflow=workflow,
@@ -99,6 +99,7 @@ def run_of(row: Row) -> Run:
         replayed_from=source,
         created_at=instant(created),
         finished_at=instant(finished),
+        schedule=None if schedule is None else Tick.from_json(cast("JSONObject", decode(schedule))),
     )
 
 

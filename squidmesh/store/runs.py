@@ -70,13 +70,14 @@ def start_runs(new: NewRuns, channel: str, *, always_notify: bool) -> Statement[
         "delay": new.delay,
         "channel": channel,
         "always": always_notify,
-        **_beginning(new.plan),
+        **beginning(new.plan),
     }
     return Statement("start_runs", params, _created_at, commits=True)
 
 
 @lru_cache(maxsize=1024)  # clients plan once for a graph, and start many runs with it
-def _beginning(plan: StartPlan) -> Mapping[str, object]:
+def beginning(plan: StartPlan) -> Mapping[str, object]:
+    """The parameters that say what runs begin with."""
     jobs = plan.jobs
     return {
         "status": plan.status,
@@ -109,7 +110,7 @@ def start_keyed(new: NewRuns, key: str, channel: str, *, always_notify: bool) ->
         "delay": new.delay,
         "channel": channel,
         "always": always_notify,
-        **_beginning(new.plan),
+        **beginning(new.plan),
     }
     return Statement("start_keyed", params, lambda rows: bool(rows[0][0]), commits=True)
 

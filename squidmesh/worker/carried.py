@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from squidmesh.planner.outcome import Output
+from squidmesh.records import SCHEDULE_KEY, Tick
 from squidmesh.store.codec import encode
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class CarriedRun:
         results: The tickets whose step has ended and is not saved yet.
         ask_again: When to ask for its lock again, if somebody else holds it; on the worker's monotonic clock.
         patience: Seconds between the last two questions.
+        start: What its steps could see as it began: the payload, and the schedule that started it, if one did.
+        schedule: That schedule, and the nominal time.
         upto: The place in its history up to which its outputs are remembered.
     """
 
@@ -49,6 +52,8 @@ class CarriedRun:
         "payload",
         "results",
         "run_id",
+        "schedule",
+        "start",
         "status",
         "tickets",
         "trigger",
@@ -64,6 +69,10 @@ class CarriedRun:
         self.status = material.status
         self.payload: JSONObject = material.payload
         self.error = material.error
+        self.start, self.schedule = self.payload, None
+        if material.schedule is not None:
+            self.start = {**self.payload, SCHEDULE_KEY: material.schedule}
+            self.schedule = Tick.from_json(material.schedule)
         self.tickets: dict[int, Ticket] = {}
         self.results: list[Ticket] = []
         self.ask_again = self.patience = 0.0
@@ -107,7 +116,7 @@ class CarriedRun:
 
     def state(self) -> JSONObject:
         """The payload overlaid with what steps returned up to now."""
-        return {**self.payload, **self.outputs()}
+        return {**self.start, **self.outputs()}
 
 
 def fold(outputs: Iterable[tuple[int, JSONObject]], saw: int) -> JSONObject:

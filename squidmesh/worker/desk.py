@@ -162,7 +162,7 @@ class Desk:
                 run.take(material, job.saw)
             key = (run, job.saw)
             if key not in states:
-                states[key] = {**run.payload, **fold(material.outputs, job.saw)}
+                states[key] = {**run.start, **fold(material.outputs, job.saw)}
             found.append(self.add(self._ticket(run, job, job.claim, states[key], now)))
         return found
 

@@ -78,5 +78,6 @@ class Ticket:
             state=self.state,
             failure=self.run.error,
             compensating=self.kind == JobKind.COMPENSATION,
+            schedule=self.run.schedule,
             cancellation=self.cancellation,
         )

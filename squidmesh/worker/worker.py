@@ -7,6 +7,7 @@ engine             saves results, claims jobs                  yes, own connecti
 executors          run sync steps                              no
 event loop         runs async steps                            no
 caretaker          heartbeat, rescue                           yes, own connection
+scheduler          starts runs for nominal times               yes, own connection
 listener           hears notifications                         yes, own connection
 events             tells subscribers                           no
 =================  ==========================================  ====================
@@ -26,6 +27,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from squidmesh.clock import SystemClock, new_id
 from squidmesh.errors import WorkerStopped
 from squidmesh.events import WORKER_FAILED, WORKER_STARTED, WORKER_STOPPED, Event
+from squidmesh.operations import Operations
+from squidmesh.scheduler import Scheduler
+from squidmesh.scheduling import Scheduling
 from squidmesh.store.listener import Listener
 from squidmesh.store.workers import WorkerRecord
 from squidmesh.worker.caretaker import Caretaker
@@ -86,7 +90,8 @@ class Worker:
         self.settings = settings or WorkerSettings()
         self.registry = registry
         self._bus = bus
-        monotonic = (clock or SystemClock()).monotonic
+        clock = clock or SystemClock()
+        monotonic = clock.monotonic
         inbox: SimpleQueue[Ticket | Call | UUID] = SimpleQueue()
         self._loop = EventLoopThread(monotonic)
         self._executor = Executor(self.settings.queues, self._loop, inbox.put, monotonic)
@@ -103,6 +108,8 @@ class Worker:
             inbox=inbox,
         )
         self._caretaker = Caretaker(record, self._record, self._engine, connect)
+        scheduling = Scheduling(Operations(registry, channel, new_id, clock.now), new_id)
+        self._scheduler = Scheduler(scheduling, lambda: self.id, connect, schema, bus)
         self._listener = Listener(listen, channel, self._hear) if listen else None
         self._engine_thread = threading.Thread(target=self._run_engine, name="squidmesh-engine", daemon=True)
         self._ended = threading.Event()
@@ -134,6 +141,7 @@ class Worker:
                 self._listener.start()
                 self._listener.connected.wait(LISTENER_PATIENCE)
             self._engine_thread.start()
+            self._scheduler.start()
             about = {"worker": str(self.id), "queues": dict(self.settings.queues), "pid": os.getpid()}
             self._bus.emit([Event(WORKER_STARTED, None, about)])
         return self
@@ -189,6 +197,8 @@ class Worker:
     # -- the order of things -------------------------------------------------------------------------------------
 
     def _shut_down(self, grace: float) -> None:
+        # Fire nothing more.
+        self._scheduler.stop()
         # Claim nothing more, and give back what was not started.
         self._engine.inbox.put(Call.STOP)
         # Running steps may go on, and their results are saved; those cut off then are not charged with it.
@@ -225,6 +235,7 @@ class Worker:
 
     def _hear(self, payload: str | None) -> None:
         """Something was said on the channel, or may have been missed."""
+        self._scheduler.hear(payload)
         kind, _, name = (payload or "").partition(":")
         if payload is None or (kind == "queue" and name in self.settings.queues):
             self._engine.inbox.put(Call.WORK)

@@ -38,6 +38,7 @@ RUN_KEYS = {
     "replayed_from",
     "created_at",
     "finished_at",
+    "schedule",
 }
 """The run's JSON, as docs/cli.md has it."""
 
