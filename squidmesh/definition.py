@@ -54,20 +54,35 @@ class Options:
         retry: How often the step is tried.
         queue: The queue its jobs are filed under.
         priority: Smaller is sooner, within a queue.
+        transaction: Whether its writes, its result and its successor are one commit.
+        timeout: Seconds from the start of its body after which an attempt has failed; None: it may take its time.
     """
 
     retry: Retry = NEVER
     queue: str = DEFAULT_QUEUE
     priority: int = 0
+    transaction: bool = False
+    timeout: float | None = None
 
     def to_json(self) -> JSONObject:
-        """The options as stored with the graph."""
-        return {"retry": self.retry.to_json(), "queue": self.queue, "priority": self.priority}
+        """The options as stored with the graph; those that came later only where they are used."""
+        said: JSONObject = {"retry": self.retry.to_json(), "queue": self.queue, "priority": self.priority}
+        if self.transaction:
+            said["transaction"] = True
+        if self.timeout is not None:
+            said["timeout"] = self.timeout
+        return said
 
     @staticmethod
     def from_json(stored: JSONObject) -> Options:
         """The options that ``to_json`` stored."""
-        return Options(retry=Retry.from_json(stored["retry"]), queue=stored["queue"], priority=stored["priority"])
+        return Options(
+            retry=Retry.from_json(stored["retry"]),
+            queue=stored["queue"],
+            priority=stored["priority"],
+            transaction=stored.get("transaction", False),
+            timeout=stored.get("timeout"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

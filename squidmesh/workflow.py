@@ -153,6 +153,8 @@ class Workflow:
         priority: int = 0,
         irreversible: bool = False,
         visit_limit: int = DEFAULT_VISIT_LIMIT,
+        transaction: bool = False,
+        timeout: Seconds | None = None,
     ) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
 
     def step(
@@ -169,6 +171,8 @@ class Workflow:
         priority: int = 0,
         irreversible: bool = False,
         visit_limit: int = DEFAULT_VISIT_LIMIT,
+        transaction: bool = False,
+        timeout: Seconds | None = None,
     ) -> StepFunction[P, R] | Callable[[Callable[P, R]], StepFunction[P, R]]:
         """Declare a function as a step. What comes back is called like the function, and names the step elsewhere.
 
@@ -184,8 +188,10 @@ class Workflow:
             priority: Smaller is sooner, within a queue.
             irreversible: Whether nobody but a human may run it again once it was interrupted.
             visit_limit: How often one run may reach it.
+            transaction: Whether what it writes on ``ctx.connection``, its result and its successor are one commit.
+            timeout: Seconds or timedelta from the start of its body, after which the attempt has failed.
         """
-        given = Given(output, after, start, retry, queue, priority, irreversible, visit_limit)
+        given = Given(output, after, start, retry, queue, priority, irreversible, visit_limit, transaction, timeout)
         frame = inspect.currentframe()
         caller = frame.f_back if frame else None
 

@@ -11,8 +11,8 @@ PUBLIC = """
 COMPLETE AsyncSquidMesh Attempt AttemptStatus AuditEvent CommitUnknown ConfigurationError ConnectionUnusable Constant Context
 DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InvalidInput InvalidOption InvalidOutput
 InvalidPayload InvalidRunId NotFound Outcome RequestError Retry RetryAfter Run RunNotFound RunStatus RunTimeout
-SchemaError SquidMesh SquidMeshError StepError StepRun StepStatus TriggerNotFound UnsafeReplay Worker WorkerStopped
-Workflow WorkflowNotFound WorkflowWarning now today
+SchemaError SquidMesh SquidMeshError StepError StepRun StepStatus TransactionError TriggerNotFound UnsafeReplay Worker
+WorkerStopped Workflow WorkflowNotFound WorkflowWarning now today
 """.split()
 
 RUNTIME_API = """

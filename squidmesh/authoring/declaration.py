@@ -90,7 +90,7 @@ class Declaration:
         step = given.read(reader, called)
         for problem in [*signature.problems, *(_unfit_returns(signature) if given.output is None else ())]:
             reader.note(problem)
-        declared = StepFunction(called, self.workflow, plain, signature, step.options.retry)
+        declared = StepFunction(called, self.workflow, plain, signature, step.options)
         self.functions.setdefault(called, declared)
         self.steps.append(replace(step, takes=declared.takes, takes_all=declared.takes_all))
         return declared

@@ -130,6 +130,10 @@ class Reader:
         )
         return 1.0
 
+    def limit(self, option: str, value: object) -> float | None:
+        """A positive duration in seconds, or None for none."""
+        return None if value is None else self.duration(option, value)
+
     def retry(self, value: object) -> Retry:
         """A retry policy; the default one for None."""
         if value is None:
@@ -183,6 +187,8 @@ class Given(NamedTuple):
     priority: object = 0
     irreversible: object = False
     visit_limit: object = DEFAULT_VISIT_LIMIT
+    transaction: object = False
+    timeout: object = None
 
     def read(self, reader: Reader, name: str) -> Step:
         """The step that they make."""
@@ -190,6 +196,8 @@ class Given(NamedTuple):
             retry=reader.retry(self.retry),
             queue=reader.text("queue", self.queue, DEFAULT_QUEUE),
             priority=reader.whole("priority", self.priority, least=-_HIGHEST_PRIORITY, most=_HIGHEST_PRIORITY),
+            transaction=reader.flag("transaction", self.transaction),
+            timeout=reader.limit("timeout", self.timeout),
         )
         return Step(
             name=name,

@@ -20,6 +20,7 @@ from squidmesh.planner.outcome import (
     Deferred,
     Failed,
     Returned,
+    TimedOut,
     Unknown,
 )
 from squidmesh.planner.plan import NextJob, StartPlan
@@ -135,7 +136,7 @@ def _settle_ending(draft: Draft, job: Job, finding: Finding) -> None:
     match finding.happening:
         case Completed(output, outcome):
             draft.record(job, AttemptStatus.COMPLETED, finding, outcome=outcome, output=output)
-        case Failed(error):
+        case Failed(error) | TimedOut(error):
             draft.record(job, AttemptStatus.FAILED, finding, error=error)
         case Abandoned(error) | Broken(error):
             draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
@@ -152,6 +153,8 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
             _complete(draft, job, finding, completed)
         case Failed() as failed:
             _fail(draft, job, finding, failed)
+        case TimedOut() as late:
+            _time_out(draft, job, finding, late)
         case Deferred(delay, reason):
             later = replace(NextJob.same(job), defers=job.defers + 1, reason=reason).after(delay)
             draft.again(job, later)
@@ -208,6 +211,15 @@ def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed) -> None:
     if edge.recovery is not None:
         draft.audit("routed", job.step, target=edge.target, recovery=edge.recovery)
     draft.follow(job, Outcome.ERROR)
+
+
+def _time_out(draft: Draft, job: Job, finding: Finding, late: TimedOut) -> None:
+    """A failure like others; but whether an irreversible step did its work, only a human can find out."""
+    if job.started and draft.graph.steps[job.step].irreversible:
+        draft.record(job, AttemptStatus.ABANDONED, finding, error=late.error)
+        draft.park(job, ParkedReason.INTERRUPTED)
+    else:
+        _fail(draft, job, finding, Failed(late.error, late.retryable, chance=late.chance))
 
 
 def _abandon(draft: Draft, job: Job, finding: Finding, abandoned: Abandoned) -> None:
