@@ -227,7 +227,7 @@ class Transactions:
             (material,) = yield from ask(read_claimed([(run.id, run.seq)]))
             plan.add_snapshot(snapshot_of(fold(material.outputs, run.seq), plan))
         # The slot that is free again takes one of its successors; the engine looks for it when it hears of the commit.
-        room = {} if engine.stopping else {ticket.queue: 1}
+        room = {} if engine.stopping or engine.executor.stopped else {ticket.queue: 1}
         told = queues_to_tell([plan], room, engine.settings.queues)
         statements: list[Statement[Any]] = save_plans([plan], engine.channel)
         if told:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,32 @@ def test_a_transactional_step_that_computes_for_ever_releases_its_locks(lab: Lab
     check(lab)
 
 
+def test_a_body_that_comes_to_an_end_after_its_time_commits_nothing(lab: Lab) -> None:
+    """Though the time-out cannot be saved yet, because somebody holds the run: the worker itself refuses the result."""
+
+    async def work(ctx: Context) -> dict[str, int]:
+        if ctx.attempt == 1:
+            with suppress(asyncio.CancelledError):  # one that does not want to hear of it
+                await asyncio.sleep(60)
+        return {"attempt": ctx.attempt}
+
+    mesh = lab.mesh(single(work, transaction=True, timeout=SOON, retry=TWICE))
+    run = mesh.start_run("single")
+    holder = lab.session(autocommit=False)
+    holder.execute(lab.sql("SELECT FROM squidmesh.runs FOR NO KEY UPDATE"))
+    worker = lab.worker(mesh)
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    def refused_or_saving() -> bool:
+        return any(not ticket.busy for ticket in worker._engine.desk.tickets()) or lab.value(waits) > 0
+
+    until(refused_or_saving, what="the end of the body")
+    holder.rollback()
+    assert mesh.wait_for_run(run.id, 20).context == {"attempt": 2}
+    assert lab.attempts(run) == [("work", 1, "failed"), ("work", 2, "completed")]
+    check(lab)
+
+
 @pytest.mark.parametrize("transaction", [False, True])
 def test_an_irreversible_step_that_timed_out_asks_a_human(lab: Lab, transaction: bool) -> None:
     """Nobody knows whether it did its work; but for a transactional one, which surely did not."""
@@ -250,5 +277,5 @@ def test_a_watchdog_barks_in_order_and_never_for_who_was_forgotten() -> None:
     now = 30.0
     dog.watch("now", 0.0)  # type: ignore[arg-type]
     until(lambda: len(barked) == 3, what="three barks")
-    assert [expired.ticket for expired in barked] == ["early", "late", "now"]
+    assert [str(expired.ticket) for expired in barked] == ["early", "late", "now"]
     dog.stop()
