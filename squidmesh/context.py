@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from squidmesh.errors import TransactionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +40,8 @@ class Context:
         failure: Why the run is failing, where that is known: what a compensation is told.
         compensating: Whether this is a step's compensation.
         schedule: The nominal time that the run was started for, if a schedule started it.
+        cancellation: The flag behind ``cancelled``.
+        session: The psycopg connection behind ``connection``, in a transactional step.
     """
 
     run_id: UUID
@@ -52,11 +56,30 @@ class Context:
     compensating: bool = False
     schedule: Tick | None = None
     cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
+    session: Any = field(default=None, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run was cancelled or failed meanwhile: a long step should stop at its next good moment."""
+        """Whether nobody waits for the step any more: its run was cancelled or failed, or its time is up.
+
+        A long step should stop at its next good moment.
+        """
         return self.cancellation.raised
+
+    @property
+    def connection(self) -> Any:  # which of the two it is depends on the function, and no annotation can say so
+        """The connection of a step with ``transaction=True``: a psycopg ``Connection``, in an ``async def`` step an
+        ``AsyncConnection``. What is written on it commits with the step's result, or not at all.
+
+        Raises:
+            TransactionError: The step is not declared with ``transaction=True``.
+        """  # noqa: D205 - one sentence
+        if self.session is None:
+            raise TransactionError(
+                f"step {self.step!r} has no transaction; declare it with step(transaction=True) to have ctx.connection",
+                retryable=False,
+            )
+        return self.session
 
     @property
     def idempotency_key(self) -> str:

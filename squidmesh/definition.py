@@ -66,18 +66,26 @@ class Options:
         queue: The queue its jobs are filed under.
         priority: Smaller is sooner, within a queue.
         compensate_retry: How often its compensation is tried.
+        transaction: Whether its writes, its result and its successor are one commit.
+        timeout: Seconds from the start of its body after which an attempt has failed; None: it may take its time.
     """
 
     retry: Retry = NEVER
     queue: str = DEFAULT_QUEUE
     priority: int = 0
     compensate_retry: Retry = COMPENSATION_RETRY
+    transaction: bool = False
+    timeout: float | None = None
 
     def to_json(self) -> JSONObject:
-        """The options as stored with the graph."""
+        """The options as stored with the graph; those that came later only where they are used."""
         said: JSONObject = {"retry": self.retry.to_json(), "queue": self.queue, "priority": self.priority}
         if self.compensate_retry != COMPENSATION_RETRY:
             said["compensate_retry"] = self.compensate_retry.to_json()
+        if self.transaction:
+            said["transaction"] = True
+        if self.timeout is not None:
+            said["timeout"] = self.timeout
         return said
 
     @staticmethod
@@ -89,6 +97,8 @@ class Options:
             queue=stored["queue"],
             priority=stored["priority"],
             compensate_retry=Retry.from_json(undo) if undo else COMPENSATION_RETRY,
+            transaction=stored.get("transaction", False),
+            timeout=stored.get("timeout"),
         )
 
 

@@ -33,7 +33,8 @@
         ├── Fail                           give up at once
         ├── RetryAfter                     use an attempt, come back after a delay
         ├── InvalidInput                   the step's parameters cannot be filled from the run
-        └── InvalidOutput                  what the step returned cannot be stored
+        ├── InvalidOutput                  what the step returned cannot be stored
+        └── TransactionError               what the step did with its transaction leaves nothing to commit
 
     Defer (Exception)                      raised by a step to come back later; not an error, so not in the tree
 
@@ -562,6 +563,12 @@ class InvalidOutput(StepError):
     """What the step returned cannot be stored."""
 
     code = "invalid_output"
+
+
+class TransactionError(StepError):
+    """What a step did with its transaction, or without one: nothing of it can be committed with its result."""
+
+    code = "transaction_error"
 
 
 class Defer(Exception):

@@ -233,6 +233,7 @@ class Mesh:
         return Worker(
             connect=self._address.connect,
             listen=None if self._address.polling_only else self._address.connect_to_listen,
+            address=self._address,
             schema=self.schema,
             channel=self.schema,
             registry=self.registry,

@@ -155,7 +155,9 @@ class Scheduler:
     def _register(self) -> None:
         now = time.monotonic()
         if self._registered_at is None or now - self._registered_at >= REGISTER_EVERY:
-            self._link.ask(self._scheduling.register(self._worker()))
+            worker = self._worker()
+            if not self._link.ask(self._scheduling.is_registered(worker)):
+                self._link.ask(self._scheduling.register(worker))
             self._registered_at = now
 
     def _patience(self, seconds: float | None) -> float:

@@ -230,6 +230,18 @@ class Scheduling:
 
     # -- registering ---------------------------------------------------------------------------------------------
 
+    def is_registered(self, worker: UUID) -> Flow[bool]:
+        """Whether all is there as the code of this process declares it; the usual answer, in one statement.
+
+        Args:
+            worker: In whose name.
+        """
+        workflows = self.registry.workflows
+        wanted = declared_in(workflow.check() for workflow in workflows.values())
+        now, known = yield from ask(read_declared(worker, workflows), last=True)
+        plan = plan_registration(wanted, known, now)
+        return not (plan.added or plan.changed)
+
     def register(self, worker: UUID) -> Flow[int]:
         """Add, change and retire what the code of this process declares; the result is how many rows were written.
 

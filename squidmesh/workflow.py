@@ -188,6 +188,8 @@ class Workflow:
         compensate_retry: Retry | None = None,
         compensatable: bool = True,
         visit_limit: int = DEFAULT_VISIT_LIMIT,
+        transaction: bool = False,
+        timeout: Seconds | None = None,
     ) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
 
     def step(
@@ -207,6 +209,8 @@ class Workflow:
         compensate_retry: Retry | None = None,
         compensatable: bool = True,
         visit_limit: int = DEFAULT_VISIT_LIMIT,
+        transaction: bool = False,
+        timeout: Seconds | None = None,
     ) -> StepFunction[P, R] | Callable[[Callable[P, R]], StepFunction[P, R]]:
         """Declare a function as a step. What comes back is called like the function, and names the step elsewhere.
 
@@ -227,6 +231,8 @@ class Workflow:
             compensate_retry: How often the compensation is tried; three times by default.
             compensatable: False says that nothing can undo it: a replay asks first, as for an irreversible one.
             visit_limit: How often one run may reach it.
+            transaction: Whether what it writes on ``ctx.connection``, its result and its successor are one commit.
+            timeout: Seconds or timedelta from the start of its body, after which the attempt has failed.
         """
         given = Given(
             output=output,
@@ -240,6 +246,8 @@ class Workflow:
             compensate=compensate,
             compensate_retry=compensate_retry,
             compensatable=compensatable,
+            transaction=transaction,
+            timeout=timeout,
         )
         frame = inspect.currentframe()
         caller = frame.f_back if frame else None

@@ -62,6 +62,7 @@ class Lab:
         worker = Worker(
             connect=address.connect,
             listen=None if address.polling_only else address.connect_to_listen,
+            address=address,
             schema=mesh.schema,
             channel=mesh.schema,
             registry=mesh.registry,

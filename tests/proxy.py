@@ -28,6 +28,7 @@ _READY: Final = b"Z"
 class _Cut(NamedTuple):
     predicate: Callable[[bytes], bool]
     drop_reply: bool
+    after: Callable[[bytes], bool] | None
     done: threading.Event
 
 
@@ -81,18 +82,25 @@ class Proxy:
         for link in links:
             link.cut()
 
-    def cut_when(self, predicate: Callable[[bytes], bool], *, drop_reply: bool = True) -> threading.Event:
+    def cut_when(
+        self,
+        predicate: Callable[[bytes], bool],
+        *,
+        drop_reply: bool = True,
+        after: Callable[[bytes], bool] | None = None,
+    ) -> threading.Event:
         """Cut a connection at the first message of a client that ``predicate`` is true for.
 
         Args:
             predicate: Is given each whole message, its type (``b"Q"``, ``b"P"``) first.
             drop_reply: True: the message arrives and the server has done its work, but no answer comes back.
                 False: the message does not arrive.
+            after: Only sessions are looked at that have sent a message for which this is true, from that one on.
 
         Returns:
             An event that is set when it has been done.
         """
-        self._cut = _Cut(predicate, drop_reply, threading.Event())
+        self._cut = _Cut(predicate, drop_reply, after, threading.Event())
         return self._cut.done
 
     def freeze(self) -> None:
@@ -128,7 +136,7 @@ class Proxy:
             for message in _messages_of_client(link.client):
                 self._flowing.wait()
                 cut = self._cut
-                if cut is not None and not link.mute and cut.predicate(message):
+                if cut is not None and not link.mute and link.is_meant(cut, message) and cut.predicate(message):
                     self._cut = None
                     link.mute = cut
                     if not cut.drop_reply:
@@ -155,6 +163,12 @@ class _Link:
         self.client = client
         self.server = server
         self.mute: _Cut | None = None
+        self._meant: _Cut | None = None
+
+    def is_meant(self, cut: _Cut, message: bytes) -> bool:
+        if cut.after is None or cut.after(message):
+            self._meant = cut
+        return self._meant is cut
 
     def cut(self) -> None:
         for half in (self.client, self.server):

@@ -11,7 +11,7 @@ PUBLIC = """
 COMPLETE AlreadyVoted AsyncSchedules AsyncSquidMesh Attempt AttemptStatus AuditEvent CatchUp CommitUnknown ConfigurationError ConnectionUnusable Constant Context
 DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InconsistentRun InvalidInput InvalidOption InvalidOutput
 InvalidPayload InvalidRunId NotFound NotRetryable NotWaiting Outcome RequestError Retry RetryAfter Run RunExists RunNotFound RunStatus RunTimeout
-Schedule ScheduleExists ScheduleNotFound Schedules SchemaError SignalNotFound SquidMesh SquidMeshError StepError StepRun StepStatus Tick TriggerNotFound UnsafeReplay Worker WorkerStopped
+Schedule ScheduleExists ScheduleNotFound Schedules SchemaError SignalNotFound SquidMesh SquidMeshError StepError StepRun StepStatus Tick TransactionError TriggerNotFound UnsafeReplay Worker WorkerStopped
 Workflow WorkflowNotFound WorkflowWarning now today
 """.split()
 

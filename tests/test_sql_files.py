@@ -21,7 +21,7 @@ from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAud
 from squidmesh.planner.progress import Progress
 from squidmesh.records import Lane, Tick
 from squidmesh.states import AttemptStatus, RunStatus
-from squidmesh.store import jobs, runs, saving, schedules, workers
+from squidmesh.store import jobs, runs, saving, schedules, transactions, workers
 from squidmesh.store.database import drive
 from squidmesh.store.migrations import Migration, known_migrations, migrate
 from squidmesh.store.statements import Statement, sql_folder, sql_of
@@ -242,6 +242,8 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         jobs.pin_plans: (),
         jobs.notify: ("c", ["p"]),
         jobs.notify_idle: ("c", ["q"]),
+        transactions.read_transaction: (),
+        transactions.limit_wait: (1.0,),
         workers.register_worker: (record, 1.0),
         workers.renew_worker: (worker, 1.0),
         workers.list_late_workers: (worker,),
@@ -275,7 +277,7 @@ def examples() -> list[Statement[Any]]:
 def test_there_is_an_example_of_every_store_function() -> None:
     public: set[Callable[..., Any]] = {
         function
-        for module in (jobs, runs, schedules, workers)
+        for module in (jobs, runs, schedules, transactions, workers)
         for name, function in vars(module).items()
         if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
     }

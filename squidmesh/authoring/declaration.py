@@ -10,7 +10,7 @@ from squidmesh.authoring.functions import StepFunction
 from squidmesh.authoring.reading import Given, Reader, StepReference
 from squidmesh.authoring.signature import Signature
 from squidmesh.context import Outcome
-from squidmesh.definition import COMPLETE, DEFAULT_QUEUE, Definition, Step, StepKind, Transition, Trigger
+from squidmesh.definition import COMPLETE, DEFAULT_QUEUE, Definition, Options, Step, StepKind, Transition, Trigger
 from squidmesh.errors import DefinitionError
 from squidmesh.payload import Contract
 from squidmesh.records import SCHEDULE_KEY
@@ -97,7 +97,7 @@ class Declaration:
         step = given.read(reader, called)
         for problem in [*signature.problems, *(_unfit_returns(signature) if given.output is None else ())]:
             reader.note(problem)
-        declared = StepFunction(called, self.workflow, plain, signature, step.options.retry)
+        declared = StepFunction(called, self.workflow, plain, signature, step.options)
         declared.compensation = self._compensation(given.compensate, called, step.options.compensate_retry, caller)
         undo = declared.compensation.label if declared.compensation else None
         self.functions.setdefault(called, declared)
@@ -118,7 +118,7 @@ class Declaration:
         signature = Signature.of(plain, caller)
         for problem in signature.problems:
             reader.note(f"its compensation: {problem}")
-        declared = StepFunction(step, self.workflow, plain, signature, retry)
+        declared = StepFunction(step, self.workflow, plain, signature, Options(retry=retry))
         declared.label = _own_name(plain) or "compensation"
         return declared
 

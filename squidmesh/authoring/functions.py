@@ -10,9 +10,8 @@ import functools
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, ParamSpec, TypeVar
 
 from squidmesh.authoring.reading import StepReference
-from squidmesh.definition import Parameter
+from squidmesh.definition import Options, Parameter
 from squidmesh.errors import InvalidInput
-from squidmesh.retry import NEVER, Retry
 from squidmesh.values.misfit import Misfit, Problem, label
 from squidmesh.values.shapes import ANY
 
@@ -37,19 +36,27 @@ class StepFunction(StepReference, Generic[P, R_co]):
         workflow: The workflow's name.
         function: What the author wrote.
         signature: What was read from it.
-        retry: How often the step is tried.
+        options: What live code decides about the step.
     """
 
     __name__: str
     __qualname__: str
 
     def __init__(
-        self, name: str, workflow: str, function: Callable[P, R_co], signature: Signature, retry: Retry = NEVER
+        self,
+        name: str,
+        workflow: str,
+        function: Callable[P, R_co],
+        signature: Signature,
+        options: Options = Options(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__(name, workflow)
         self.function = function
         self.signature = signature
-        self.retry = retry
+        self.options = options
+        self.retry = options.retry
+        self.transaction = options.transaction
+        self.timeout = options.timeout
         self.is_async = signature.is_async
         """Whether ``call`` gives an awaitable."""
         self.takes = tuple(Parameter(slot.name, slot.required) for slot in signature.slots)

@@ -137,6 +137,10 @@ class Reader:
         )
         return 1.0
 
+    def limit(self, option: str, value: object) -> float | None:
+        """A positive duration in seconds, or None for none."""
+        return None if value is None else self.duration(option, value)
+
     def retry(self, option: str, value: object, default: Retry) -> Retry:
         """A retry policy; the default one for None."""
         if value is None:
@@ -205,6 +209,8 @@ class Given(NamedTuple):
     compensate: object = None
     compensate_retry: object = None
     compensatable: object = True
+    transaction: object = False
+    timeout: object = None
 
     def read(self, reader: Reader, name: str) -> Step:
         """The step that they make."""
@@ -213,6 +219,8 @@ class Given(NamedTuple):
             queue=reader.text("queue", self.queue, DEFAULT_QUEUE),
             priority=reader.whole("priority", self.priority, least=-_HIGHEST_PRIORITY, most=_HIGHEST_PRIORITY),
             compensate_retry=reader.retry("compensate_retry", self.compensate_retry, COMPENSATION_RETRY),
+            transaction=reader.flag("transaction", self.transaction),
+            timeout=reader.limit("timeout", self.timeout),
         )
         self._check_compensation(reader)
         return Step(

@@ -64,6 +64,15 @@ class Elapsed:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The body did not end in time, and may still be at it; otherwise as ``Failed``."""
+
+    error: JSONObject
+    retryable: bool = True
+    chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Deferred:
     """The body asked to come back after ``delay`` seconds, without using an attempt."""
 
@@ -101,7 +110,7 @@ class Broken:
     error: JSONObject
 
 
-Happening: TypeAlias = Completed | Failed | Elapsed | Deferred | Abandoned | Returned | Unknown | Broken
+Happening: TypeAlias = Completed | Failed | TimedOut | Elapsed | Deferred | Abandoned | Returned | Unknown | Broken
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from squidmesh.planner.outcome import (
     Elapsed,
     Failed,
     Returned,
+    TimedOut,
     Unknown,
 )
 from squidmesh.planner.plan import NextJob, StartPlan
@@ -167,7 +168,7 @@ def _settle_ending(draft: Draft, job: Job, finding: Finding) -> None:
     match finding.happening:
         case Completed(output, outcome):
             draft.record(job, AttemptStatus.COMPLETED, finding, outcome=outcome, output=output)
-        case Failed(error):
+        case Failed(error) | TimedOut(error):
             draft.record(job, AttemptStatus.FAILED, finding, error=error)
         case Abandoned(error) | Broken(error):
             draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
@@ -184,7 +185,7 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
             _complete(draft, job, finding, outcome, output)
         case Elapsed():
             _elapse(draft, job, finding)
-        case Failed() as failed:
+        case Failed() | TimedOut() as failed:
             _fail(draft, job, finding, failed)
         case Deferred(delay, reason):
             later = replace(NextJob.same(job), defers=job.defers + 1, reason=reason).after(delay)
@@ -232,8 +233,15 @@ def _elapse(draft: Draft, job: Job, finding: Finding) -> None:
         lead_on(draft, job.step, Outcome.TIMEOUT, error)
 
 
-def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed) -> None:
+def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed | TimedOut) -> None:
     """Another attempt, else the error transition, else the run fails."""
+    if isinstance(failed, TimedOut):
+        failed = Failed(failed.error, failed.retryable, chance=failed.chance)
+        if job.started and draft.graph.steps[job.step].irreversible:
+            # Whether it did its work, only a human can find out.
+            draft.record(job, AttemptStatus.ABANDONED, finding, error=failed.error)
+            draft.park(job, ParkedReason.INTERRUPTED)
+            return
     options, undoing = draft.graph.steps[job.step].options, job.kind == JobKind.COMPENSATION
     policy = options.compensate_retry if undoing else options.retry
     made = job.attempt - (0 if undoing else draft.progress.retried.get(job.step, 0))

@@ -152,7 +152,7 @@ class Faults:
         if signature.problems:
             raise InvalidOption("function", "; ".join(signature.problems))
         _take_context(signature, old.context_parameter)
-        return Replacement(key, self, StepFunction(old.name, old.workflow, function, signature, old.retry))
+        return Replacement(key, self, StepFunction(old.name, old.workflow, function, signature, old.options))
 
     def fail(
         self,

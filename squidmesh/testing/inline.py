@@ -21,12 +21,12 @@ from squidmesh.worker.executor import Executor
 from squidmesh.worker.link import Link
 from squidmesh.worker.rescue import list_rescuable, rescue
 from squidmesh.worker.settings import WorkerSettings
+from squidmesh.worker.watchdog import Watchdog
 from squidmesh.worker.worker import new_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
-    from uuid import UUID
 
     import psycopg
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from squidmesh.testing.faults import Moment
     from squidmesh.testing.sessions import Session
     from squidmesh.worker.carried import CarriedRun
+    from squidmesh.worker.engine import Message
     from squidmesh.worker.ticket import Ticket
 
 T = TypeVar("T")
@@ -86,8 +87,12 @@ def _without_commit(flow: Flow[T]) -> Flow[T]:
 class _Hand(Executor):
     """Keeps tickets in order until the driver asks for the next one."""
 
-    def __init__(self, queues: Iterable[str], finish: Callable[[Ticket], None], monotonic: Callable[[], float]) -> None:
-        super().__init__(dict.fromkeys(queues, 1), EventLoopThread(monotonic), finish, monotonic)
+    def __init__(
+        self, queues: Iterable[str], finish: Callable[[Message], None], monotonic: Callable[[], float]
+    ) -> None:
+        # A body in the caller's thread cannot be interrupted: nothing is ever watched.
+        watchdog = Watchdog(finish, monotonic)
+        super().__init__(dict.fromkeys(queues, 1), EventLoopThread(watchdog, monotonic), watchdog, finish, monotonic)
         self.waiting: deque[Ticket] = deque()
 
     def submit(self, tickets: Iterable[Ticket]) -> None:
@@ -115,7 +120,7 @@ class InlineWorker:
         self._began = session.now
         queues = {step.options.queue for flow in registry.workflows.values() for step in flow.check().steps}
         self.settings = WorkerSettings(queues=dict.fromkeys(sorted({"default", *queues}), 1))
-        inbox: SimpleQueue[Ticket | Call | UUID] = SimpleQueue()
+        inbox: SimpleQueue[Message] = SimpleQueue()
         self._hand = _Hand(self.settings.queues, inbox.put, self.monotonic)
         self._link = _Link(session)
         self._record = new_record(self.settings.queues, registry)

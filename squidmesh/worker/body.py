@@ -9,13 +9,14 @@ import random
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from squidmesh.context import Outcome
 from squidmesh.definition import StepKind
 from squidmesh.errors import Defer, InvalidInput, InvalidOutput, StepError
 from squidmesh.logs import current_step
-from squidmesh.planner.outcome import Completed, Deferred, Failed, Happening, Output, Returned, Unknown
+from squidmesh.planner.outcome import Completed, Deferred, Failed, Happening, Output, Returned, TimedOut, Unknown
 from squidmesh.records import JobKind
 from squidmesh.retry import LONGEST_DELAY
 from squidmesh.store.codec import Unencodable, encode
@@ -37,6 +38,9 @@ LONGEST_NAME: Final = 200
 
 FRAMES: Final = 8
 
+_OURS: Final = str(Path(__file__).parent)
+"""Where the frames are that no author wants to see."""
+
 logger = logging.getLogger("squidmesh.steps")
 
 
@@ -44,7 +48,7 @@ def run(ticket: Ticket) -> Happening:
     """Run a sync step, or write a log step's message, in this thread."""
     try:
         # A fresh context for each step: what one sets, another does not see.
-        return contextvars.copy_context().run(_run, ticket)
+        return contextvars.copy_context().run(perform, ticket)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit included
         return failure(error, ticket)
 
@@ -52,19 +56,24 @@ def run(ticket: Ticket) -> Happening:
 async def run_async(ticket: Ticket) -> Happening:
     """Run an async step in this task, whose context is its own."""
     try:
-        function = ticket.function
-        if ticket.cancellation.raised:
-            return Returned()
-        if function is None or ticket.step is None:
-            return Unknown()
-        arguments = _arguments(ticket, function)
-        awaitable = cast("Awaitable[object]", function.call(**arguments))
-        return _completed(await awaitable, ticket)
+        return await perform_async(ticket)
     except BaseException as error:  # noqa: BLE001 - as above; a cancelled task is one whose worker stops
         return failure(error, ticket)
 
 
-def _run(ticket: Ticket) -> Happening:
+async def perform_async(ticket: Ticket) -> Happening:
+    """Run an async step in this task; what its body raises comes out."""
+    function = ticket.function
+    if ticket.cancellation.raised:
+        return Returned()
+    if function is None or ticket.step is None:
+        return Unknown()
+    awaitable = cast("Awaitable[object]", function.call(**_arguments(ticket, function)))
+    return _completed(await awaitable, ticket)
+
+
+def perform(ticket: Ticket) -> Happening:
+    """Run a sync step in this thread and context; what its body raises comes out."""
     step, function = ticket.step, ticket.function
     if ticket.cancellation.raised:
         return Returned()
@@ -172,6 +181,20 @@ def failure(error: BaseException, ticket: Ticket) -> Happening:
         return Failed({"type": type(error).__name__, "message": message, "retryable": False}, retryable=False)
 
 
+def timed_out(ticket: Ticket, seconds: float) -> Happening:
+    """What it means that a body did not end in time."""
+    retryable = _retryable(TimeoutError(), ticket.function.retry if ticket.function else None)
+    error: JSONObject = {
+        "type": "TimedOut",
+        "message": f"the step did not end within {seconds:g} s",
+        "retryable": retryable,
+    }
+    chance = random.random()  # noqa: S311
+    if ticket.permit is not None:  # what it did is undone, and cannot be committed any more
+        return Failed(error, retryable, chance=chance)
+    return TimedOut(error, retryable, chance)
+
+
 def _within_limits(delay: float) -> float:
     return min(delay, LONGEST_DELAY) if delay > 0 else 0.0  # NaN is above nothing
 
@@ -200,7 +223,7 @@ def describe(error: BaseException, *, retryable: bool) -> JSONObject:
 
 
 def _shortened(error: BaseException) -> str:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__][-FRAMES:]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OURS)][-FRAMES:]
     return "".join(traceback.format_list(frames))
 
 

@@ -107,16 +107,21 @@ class CarriedRun:
 
     def snapshot(self, plan: Plan) -> Output:
         """What steps returned up to and including a plan that is about to be saved, as one output."""
-        merged = dict(self.outputs())
-        for attempt in plan.attempts:
-            if attempt.output is not None and attempt.kind != "compensation":
-                merged.update(attempt.output.value)
-        encoded = encode(merged, what="context", limit=LARGEST_SNAPSHOT)
-        return Output(encoded.text, encoded.value)
+        return snapshot_of(self.outputs(), plan)
 
     def state(self) -> JSONObject:
         """The payload overlaid with what steps returned up to now."""
         return {**self.start, **self.outputs()}
+
+
+def snapshot_of(outputs: JSONObject, plan: Plan) -> Output:
+    """What steps returned before and with a plan that is about to be saved, as one output."""
+    merged = dict(outputs)
+    for attempt in plan.attempts:
+        if attempt.output is not None and attempt.kind != "compensation":
+            merged.update(attempt.output.value)
+    encoded = encode(merged, what="context", limit=LARGEST_SNAPSHOT)
+    return Output(encoded.text, encoded.value)
 
 
 def fold(outputs: Iterable[tuple[int, JSONObject]], saw: int) -> JSONObject:

@@ -14,6 +14,7 @@ from squidmesh.records import Lane
 from squidmesh.states import JobState
 from squidmesh.store.jobs import Room
 from squidmesh.worker.carried import CarriedRun, fold
+from squidmesh.worker.permit import Permit
 from squidmesh.worker.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Desk:
         """Let go of a ticket; what is carried of its run is forgotten later (``forget_idle``)."""
         if self.has(ticket):
             del ticket.run.tickets[ticket.slot]
-            if ticket.happening is None:
+            if ticket.busy:
                 self.lost.add(ticket)
             self._in_hand[ticket.queue] -= 1
             self._suspects -= ticket.lane is Lane.SUSPECT
@@ -120,7 +121,7 @@ class Desk:
         """
         in_hand = dict(self._in_hand)
         for ticket in set(settled):
-            in_hand[ticket.queue] -= ticket.happening is not None
+            in_hand[ticket.queue] -= not ticket.busy
         for gone in self.lost:
             in_hand[gone.queue] += 1
         for job in coming:
@@ -176,6 +177,7 @@ class Desk:
         self, run: CarriedRun, job: Job | NextJob, claim: int, state: dict[str, object], since: float
     ) -> Ticket:
         graph = self.registry.graph(run.fingerprint)
+        function = self.registry.function(run.workflow, job.step)
         return Ticket(
             run=run,
             slot=job.slot,
@@ -184,12 +186,13 @@ class Desk:
             lane=job.lane,
             queue=job.queue,
             step=graph.steps.get(job.step) if graph else None,
-            function=self.registry.function(run.workflow, job.step, job.kind),
+            function=function,
             step_name=job.step,
             visit=job.visit,
             attempt=job.attempt,
             state=state,
             kept_since=since,
+            permit=Permit() if function is not None and function.transaction else None,
         )
 
     def can_run(self, workflow: str, step: str, fingerprint: str) -> bool:
@@ -221,11 +224,11 @@ def finding_of(ticket: Ticket, worker: UUID, now: float) -> Finding:
         happening=happening,
         started_ago=None if ticket.started is None else max(now - ticket.started, 0.0),
         finished_ago=0.0 if ticket.started is None else max(now - ticket.finished, 0.0),
-        takes=_differing_takes(ticket),
+        takes=differing_takes(ticket),
     )
 
 
-def _differing_takes(ticket: Ticket) -> tuple[str, ...] | None:
+def differing_takes(ticket: Ticket) -> tuple[str, ...] | None:
     """The parameters that the body took, where live code differs from the graph that the run started with."""
     if ticket.function is None or ticket.step is None or ticket.function.takes is ticket.step.takes:
         return None

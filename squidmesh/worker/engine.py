@@ -18,7 +18,7 @@ import logging
 import threading
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import psycopg
 
@@ -27,17 +27,21 @@ from squidmesh.events import discarded, events_of, handed_out
 from squidmesh.planner.outcome import Abandoned, Completed, Elapsed, Output, Returned, Unknown
 from squidmesh.records import BODILESS
 from squidmesh.registry import learn_graphs
+from squidmesh.worker import body
 from squidmesh.worker.desk import Desk
 from squidmesh.worker.isolation import save_isolated
 from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.turn import Turn
 from squidmesh.worker.vigil import Vigil
+from squidmesh.worker.watchdog import Expired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from uuid import UUID
 
     from squidmesh.events import EventBus
+    from squidmesh.planner.outcome import Happening
+    from squidmesh.planner.plan import Plan
     from squidmesh.registry import Registry
     from squidmesh.worker.carried import CarriedRun
     from squidmesh.worker.executor import Executor
@@ -68,6 +72,10 @@ class Call(Enum):
     """The database is away for too long: end, and leave what is in hand to rescue."""
 
 
+Message: TypeAlias = "Ticket | Call | Expired | UUID"
+"""What comes into the inbox: a body has ended, somebody says something, a time is up, the worker has a new id."""
+
+
 class Engine:
     """Saves results and claims jobs, on a connection of its own.
 
@@ -94,7 +102,7 @@ class Engine:
         executor: Executor,
         bus: EventBus,
         monotonic: Callable[[], float],
-        inbox: SimpleQueue[Ticket | Call | UUID],
+        inbox: SimpleQueue[Message],
     ) -> None:
         self.worker = worker
         self.schema = link.schema
@@ -174,7 +182,7 @@ class Engine:
         now = self.monotonic()
         return self._vigil.wake(now) or self._reconcile or any(self._due_runs(now))
 
-    def _next_message(self, patience: float | None) -> Ticket | Call | UUID | None:
+    def _next_message(self, patience: float | None) -> Message | None:
         if patience == 0.0:
             return None if self.inbox.empty() else self.inbox.get()
         began = self.monotonic()
@@ -193,7 +201,7 @@ class Engine:
             return 0.0
         return self._vigil.patience(now, (run.ask_again for run in self._waiting), stopping=self.stopping)
 
-    def _take_in(self, message: Ticket | Call | UUID) -> None:
+    def _take_in(self, message: Message) -> None:
         match message:
             case Call.WORK:
                 self._vigil.look = True
@@ -209,12 +217,47 @@ class Engine:
             case Call.LEAVE:
                 self._leaving = True
             case Ticket() as ticket:
-                if self.desk.has(ticket):
-                    self._keep_result(ticket)
-                else:
-                    self._discard(ticket)
+                self._receive(ticket)
+            case Expired(ticket):
+                self._time_out(ticket)
             case worker:
                 self._be_reborn(worker)
+
+    def _receive(self, ticket: Ticket) -> None:
+        """A body has ended."""
+        ticket.given_up = False
+        permit = ticket.permit
+        if permit is not None and permit.saved is not None:
+            self._follow(ticket, permit.saved)
+            return
+        if permit is not None and permit.in_doubt:
+            self._reconcile = self._vigil.look = True
+        if not self.desk.has(ticket):
+            self._discard(ticket)
+        elif ticket not in ticket.run.results:  # where it is already, if it was given up
+            self._keep_result(ticket)
+
+    def _follow(self, ticket: Ticket, plan: Plan) -> None:
+        """A transactional step has saved its result itself: bring memory up to date, and look for what follows."""
+        run = ticket.run
+        if ticket in run.results:
+            run.results.remove(ticket)
+            if not run.results:
+                self._waiting.discard(run)
+        self.desk.remove(ticket)
+        self.desk.lost.discard(ticket)
+        if run.upto == plan.run.seq:
+            run.follow(plan)
+        self.desk.forget_idle([run])
+        self._vigil.look = True
+        if self.bus.active:
+            self.bus.emit(events_of(plan))
+
+    def _time_out(self, ticket: Ticket) -> None:
+        """The time of a body is up, unless it has ended meanwhile or is not ours any more."""
+        seconds = ticket.function.timeout if ticket.function is not None else None
+        if self.desk.has(ticket) and ticket.happening is None and seconds is not None:
+            self._give_up(ticket, body.timed_out(ticket, seconds))
 
     def _keep_result(self, ticket: Ticket) -> None:
         ticket.run.results.append(ticket)
@@ -223,7 +266,8 @@ class Engine:
     def _discard(self, ticket: Ticket) -> None:
         """A body has ended whose job was lost meanwhile: its slot is free again, and its result is worth nothing."""
         self.desk.lost.discard(ticket)
-        if self.bus.active and not isinstance(ticket.happening, Returned):
+        settled = ticket.permit is not None and (ticket.permit.saved is not None or ticket.permit.in_doubt)
+        if self.bus.active and not settled and not isinstance(ticket.happening, Returned):
             self.bus.emit(list(discarded([ticket])))
 
     def _give_back(self, tickets: Iterable[Ticket]) -> None:
@@ -237,18 +281,24 @@ class Engine:
         """Give up on bodies that outlived the grace period: they are run again elsewhere, and it is not their fault."""
         error = {"type": "CutOff", "message": "the worker stopped before the step was done"}
         for ticket in tickets:
-            self.tell_to_stop(ticket)
-            ticket.happening = Abandoned(error, cut_off=True)
-            ticket.finished = self.monotonic()
-            self._keep_result(ticket)
+            self._give_up(ticket, Abandoned(error, cut_off=True))
+
+    def _give_up(self, ticket: Ticket, happening: Happening) -> None:
+        """Say what happened to a body that still runs, and may never end: what it comes to later is refused."""
+        _revoke(ticket)
+        self.tell_to_stop(ticket)
+        ticket.happening, ticket.given_up = happening, True
+        ticket.finished = self.monotonic()
+        self._keep_result(ticket)
 
     def _be_reborn(self, worker: UUID) -> None:
         """The worker was declared dead: what it had is not its own any more. Go on under a new name."""
         logger.error("this worker was declared dead; it drops what it had and goes on as %s", worker)
         self._give_back(self.executor.withdraw())
         for ticket in self.desk.drop_everything():
-            if ticket.happening is None:
+            if ticket.busy:
                 self.tell_to_stop(ticket)
+                _revoke(ticket)
             else:
                 self._discard(ticket)
         self._waiting.clear()
@@ -372,6 +422,12 @@ class Engine:
                 self._take_in(self.inbox.get(timeout=left))
             except Empty:
                 return
+
+
+def _revoke(ticket: Ticket) -> None:
+    """A transactional step must not commit any more; the server is told on a thread that has time."""
+    if ticket.permit is not None and ticket.permit.revoke():
+        threading.Thread(target=ticket.permit.sever, name="squidmesh-sever", daemon=True).start()
 
 
 def _size(ticket: Ticket) -> int:

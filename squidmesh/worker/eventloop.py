@@ -15,8 +15,10 @@ from squidmesh.worker import body
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from squidmesh.planner.outcome import Happening
     from squidmesh.worker.ticket import Ticket
-
+    from squidmesh.worker.transactions import Transactions
+    from squidmesh.worker.watchdog import Watchdog
 
 LAST_MOMENT: Final = 1.0
 """Seconds that cancelled steps have to clean up when the worker has stopped."""
@@ -28,10 +30,15 @@ class EventLoopThread:
     """One event loop on one thread, started when the first async step arrives.
 
     Args:
+        watchdog: Told of steps with a time-out.
         monotonic: The clock that durations are measured with.
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    transactions: Transactions
+    """Runs transactional steps; the worker sets it when there is an engine."""
+
+    def __init__(self, watchdog: Watchdog, monotonic: Callable[[], float]) -> None:
+        self._watchdog = watchdog
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -71,11 +78,10 @@ class EventLoopThread:
         try:
             while self._loop is loop:
                 _run_until_stopped(loop)
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_MOMENT))
+            # The pool's own tasks are needed until the steps have given their connections back.
+            _cancel_all(loop, set(self._tasks.values()))
+            loop.run_until_complete(self.transactions.pools.close_of_loop())
+            _cancel_all(loop, asyncio.all_tasks(loop))
         finally:
             loop.close()
 
@@ -87,17 +93,31 @@ class EventLoopThread:
 
     def _cancel(self, ticket: Ticket) -> None:
         task = self._tasks.get(ticket)
-        if task is not None:
+        if task is not None and not (ticket.permit is not None and ticket.permit.saving):
             task.cancel()
 
     async def _perform(self, ticket: Ticket, done: Callable[[Ticket], None]) -> None:
         started = ticket.started = self._monotonic()
         try:
-            happening = await body.run_async(ticket)
+            happening = await self._run_body(ticket)
         except BaseException as error:  # noqa: BLE001 - GeneratorExit gets past what a coroutine awaits
             happening = body.failure(error, ticket)
         self._tasks.pop(ticket, None)
         done(body.note_time(ticket, happening, started, self._monotonic))
+
+    async def _run_body(self, ticket: Ticket) -> Happening:
+        if ticket.permit is not None:
+            return await self.transactions.run_async(ticket, ticket.permit)
+        if ticket.function is not None and ticket.function.timeout is not None:
+            self._watchdog.watch(ticket, ticket.function.timeout)
+        return await body.run_async(ticket)
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_MOMENT))
 
 
 def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:

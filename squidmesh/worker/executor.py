@@ -1,4 +1,4 @@
-"""Executor threads: they run user code and never talk to the database.
+"""Executor threads: they run user code and never talk to the database, but for transactional steps.
 
 Each queue has a lane of its own: tickets that wait, and as many threads as are needed, up to the queue's concurrency.
 A thread that finishes a step takes the next ticket itself; it is woken, or made, only when there is more to do than
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from squidmesh.worker.eventloop import EventLoopThread
     from squidmesh.worker.ticket import Ticket
+    from squidmesh.worker.transactions import Transactions
+    from squidmesh.worker.watchdog import Watchdog
 
 PACE_WEIGHT: Final = 0.05
 """How much the latest step counts in the average duration."""
@@ -89,7 +91,12 @@ class _QueueLane:
             self.executor.loop.submit(ticket, self.done)
             return
         started = ticket.started = self.executor.monotonic()
-        happening = body.run(ticket)
+        if ticket.permit is not None:
+            happening = self.executor.transactions.run(ticket, ticket.permit)
+        else:
+            if ticket.function is not None and ticket.function.timeout is not None:
+                self.executor.watchdog.watch(ticket, ticket.function.timeout)
+            happening = body.run(ticket)
         self.done(body.note_time(ticket, happening, started, self.executor.monotonic))
 
     def done(self, ticket: Ticket) -> None:
@@ -98,6 +105,8 @@ class _QueueLane:
             self._running.discard(ticket)
             seconds = ticket.finished - (ticket.started or ticket.finished)
             self.average += (seconds - self.average) * (PACE_WEIGHT if self.average else 1.0)
+        if ticket.function is not None and ticket.function.timeout is not None:
+            self.executor.watchdog.forget(ticket)
         self.executor.finish(ticket)
         if ticket.function is not None and ticket.function.is_async:
             self.rouse()
@@ -125,18 +134,24 @@ class Executor:
     Args:
         concurrency: How many steps of each queue may run at once.
         loop: Runs the async ones.
+        watchdog: Told of steps with a time-out.
         finish: Called with each ticket whose step has ended, on whatever thread it ran.
         monotonic: The clock that durations are measured with.
     """
+
+    transactions: Transactions
+    """Runs transactional steps; the worker sets it when there is an engine."""
 
     def __init__(
         self,
         concurrency: Mapping[str, int],
         loop: EventLoopThread,
+        watchdog: Watchdog,
         finish: Callable[[Ticket], None],
         monotonic: Callable[[], float],
     ) -> None:
         self.loop = loop
+        self.watchdog = watchdog
         self.finish = finish
         self.monotonic = monotonic
         self.stopped = False

@@ -30,7 +30,7 @@ def save_isolated(batch: list[CarriedRun], save: Callable[[list[CarriedRun]], No
     try:
         save(batch)
     except (psycopg.Error, *VALUE_ERRORS) as error:
-        if not _is_data_error(error) or not batch:
+        if not is_data_error(error) or not batch:
             raise
         if len(batch) == 1:
             _save_broken(batch[0], error, save)
@@ -48,7 +48,7 @@ def _save_broken(run: CarriedRun, error: Exception, save: Callable[[list[Carried
         try:
             save([run])
         except (psycopg.Error, *VALUE_ERRORS) as again:
-            if not _is_data_error(again):
+            if not is_data_error(again):
                 raise
             error = again
         else:
@@ -56,7 +56,7 @@ def _save_broken(run: CarriedRun, error: Exception, save: Callable[[list[Carried
     raise error
 
 
-def _is_data_error(error: Exception) -> bool:
+def is_data_error(error: Exception) -> bool:
     """Whether a value cannot be stored, by the server's word, or the driver's, which looks at values first."""
     if isinstance(error, psycopg.Error):
         return (error.sqlstate or "")[:2] in DATA_ERRORS or isinstance(error, psycopg.DataError)

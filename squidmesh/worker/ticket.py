@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from squidmesh.planner.outcome import Happening
     from squidmesh.records import JSONObject, Lane
     from squidmesh.worker.carried import CarriedRun
+    from squidmesh.worker.permit import Permit
 
 
 @dataclass(slots=True, eq=False)
@@ -36,10 +37,12 @@ class Ticket:
         attempt: Number of the attempt.
         state: The payload overlaid with what earlier steps returned, as this visit saw it first. Shared: never changed.
         kept_since: When the worker began to keep this chain, on its monotonic clock.
-        cancellation: Raised when the run is ending.
+        permit: Of a transactional step: whether what it writes may be committed.
+        cancellation: Raised when the run is ending, or the worker gave up on the body.
         started: When the body started, on the monotonic clock.
         finished: When it ended.
         happening: What happened to it.
+        given_up: Whether the worker said so itself, and the body still runs.
     """
 
     run: CarriedRun
@@ -55,15 +58,27 @@ class Ticket:
     attempt: int
     state: JSONObject
     kept_since: float
+    permit: Permit | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
     started: float | None = None
     finished: float = 0.0
     happening: Happening | None = None
+    given_up: bool = False
 
     @property
     def key(self) -> tuple[UUID, int]:
         """(run, slot)."""
         return self.run.run_id, self.slot
+
+    @property
+    def busy(self) -> bool:
+        """Whether its body has not ended, or not even begun: it occupies a slot."""
+        return self.happening is None or self.given_up
+
+    @property
+    def unsure(self) -> bool:
+        """Whether what is said of it may come too late because the step itself has said more, in its transaction."""
+        return self.given_up or (self.permit is not None and self.permit.in_doubt)
 
     def context(self) -> Context:
         """What the step's function is given as ``Context``."""
@@ -80,4 +95,5 @@ class Ticket:
             compensating=self.kind == JobKind.COMPENSATION,
             schedule=self.run.schedule,
             cancellation=self.cancellation,
+            session=None if self.permit is None else self.permit.connection,
         )

@@ -24,7 +24,7 @@ from squidmesh.worker.deciding import Case, decide
 from squidmesh.worker.desk import finding_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from uuid import UUID
 
     from squidmesh.planner.plan import LockedRun, NextJob, Plan
@@ -135,6 +135,8 @@ class Turn:
 
     def _conclude(self, plan: Plan, run: CarriedRun) -> None:
         self.settled += run.results
+        if unsure := {ticket.slot for ticket in run.results if ticket.unsure}:
+            plan.discarded = [finding for finding in plan.discarded if finding.slot not in unsure]
         if plan.snapshot_seq is not None:
             plan.add_snapshot(run.snapshot(plan))
         if not self.engine.stopping:
@@ -157,7 +159,7 @@ class Turn:
                 self.held.append(run)
             else:
                 self.settled += run.results
-                self.late += run.results
+                self.late += [ticket for ticket in run.results if not ticket.unsure]
 
     # -- save and claim ------------------------------------------------------------------------------------------
 
@@ -192,16 +194,7 @@ class Turn:
     def _for_others(self, rooms: list[Room]) -> list[str]:
         """The queues whose new jobs this worker will not take at once: sleeping workers are told of them."""
         room = {room.queue: room.limit for room in rooms if room.lane is Lane.AHEAD}
-        found: set[str] = set()
-        for plan in self.plans:
-            for job in plan.jobs:
-                if job.state is JobState.READY:
-                    room[job.queue] = room.get(job.queue, 0) - 1
-                    if room[job.queue] < 0:
-                        found.add(job.queue)
-                elif job.state is JobState.PARKED or job.queue not in self.engine.settings.queues:
-                    found.add(job.queue)  # a step that only others know, or a timer that only they watch
-        return sorted(found)
+        return queues_to_tell(self.plans, room, self.engine.settings.queues)
 
     # -- after the commit ----------------------------------------------------------------------------------------
 
@@ -214,6 +207,26 @@ class Turn:
             material = None if run.upto == plan.seq else read[run.run_id]
             tickets.append(self.desk.go_on(run, job, material, before.kept_since))
         return tickets + self.desk.open(self.claimed, self.materials)
+
+
+def queues_to_tell(plans: Iterable[Plan], room: dict[str, int], served: Collection[str]) -> list[str]:
+    """The queues whose new jobs a worker will not take at once.
+
+    Args:
+        plans: What is saved.
+        room: How many ready jobs of each queue it will take; used up.
+        served: The queues that it serves.
+    """
+    found: set[str] = set()
+    for plan in plans:
+        for job in plan.jobs:
+            if job.state is JobState.READY:
+                room[job.queue] = room.get(job.queue, 0) - 1
+                if room[job.queue] < 0:
+                    found.add(job.queue)
+            elif job.state is JobState.PARKED or job.queue not in served:
+                found.add(job.queue)  # a step that only others know, or a timer that only they watch
+    return sorted(found)
 
 
 def _by_name(statements: list[Statement[Any]], results: list[Any]) -> dict[str, Any]:

@@ -4,8 +4,9 @@
 thread             does                                        talks to the database
 =================  ==========================================  ====================
 engine             saves results, claims jobs                  yes, own connection
-executors          run sync steps                              no
-event loop         runs async steps                            no
+executors          run sync steps                              for transactional ones
+event loop         runs async steps                            for transactional ones
+watchdog           says when the time of steps is up           no
 caretaker          heartbeat, rescue                           yes, own connection
 scheduler          starts runs for nominal times               yes, own connection
 listener           hears notifications                         yes, own connection
@@ -37,7 +38,10 @@ from squidmesh.worker.engine import Call, Engine
 from squidmesh.worker.eventloop import EventLoopThread
 from squidmesh.worker.executor import Executor
 from squidmesh.worker.link import Link
+from squidmesh.worker.pools import Pools
 from squidmesh.worker.settings import WorkerSettings
+from squidmesh.worker.transactions import Transactions
+from squidmesh.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,7 +54,8 @@ if TYPE_CHECKING:
     from squidmesh.context import Context
     from squidmesh.events import EventBus
     from squidmesh.registry import Registry
-    from squidmesh.worker.ticket import Ticket
+    from squidmesh.worker.engine import Message
+    from squidmesh.worker.pools import PoolAddress
 
 LISTENER_PATIENCE: Final = 5.0
 """Seconds to wait for the listener at the start; without it the worker polls."""
@@ -67,6 +72,7 @@ class Worker:
     Args:
         connect: Opens a connection in autocommit mode.
         listen: Opens a connection for LISTEN; None to poll only.
+        address: Where the pools of transactional steps connect to.
         schema: The schema that squidmesh lives in.
         channel: Where workers listen.
         registry: Knows functions and graphs.
@@ -80,6 +86,7 @@ class Worker:
         *,
         connect: Callable[[], psycopg.Connection[Any]],
         listen: Callable[[], psycopg.Connection[Any]] | None,
+        address: PoolAddress,
         schema: str,
         channel: str,
         registry: Registry,
@@ -92,9 +99,10 @@ class Worker:
         self._bus = bus
         clock = clock or SystemClock()
         monotonic = clock.monotonic
-        inbox: SimpleQueue[Ticket | Call | UUID] = SimpleQueue()
-        self._loop = EventLoopThread(monotonic)
-        self._executor = Executor(self.settings.queues, self._loop, inbox.put, monotonic)
+        inbox: SimpleQueue[Message] = SimpleQueue()
+        self._watchdog = Watchdog(inbox.put, monotonic)
+        self._loop = EventLoopThread(self._watchdog, monotonic)
+        self._executor = Executor(self.settings.queues, self._loop, self._watchdog, inbox.put, monotonic)
         record = self._record()
         self._engine = Engine(
             worker=record.id,
@@ -107,6 +115,8 @@ class Worker:
             monotonic=monotonic,
             inbox=inbox,
         )
+        self._pools = Pools(address, self.settings.queues)
+        self._executor.transactions = self._loop.transactions = Transactions(self._engine, self._pools)
         self._caretaker = Caretaker(record, self._record, self._engine, connect)
         scheduling = Scheduling(Operations(registry, channel, new_id, clock.now), new_id)
         self._scheduler = Scheduler(scheduling, lambda: self.id, connect, schema, bus)
@@ -209,6 +219,8 @@ class Worker:
             self._engine.inbox.put(Call.LEAVE)
         self._executor.stop()
         self._loop.stop()
+        self._watchdog.stop()
+        self._pools.close()
         if self._listener is not None:
             self._listener.stop()
         # The heartbeat goes last: until here what is in hand was still ours.

@@ -13,6 +13,7 @@ from squidmesh import COMPLETE as END
 from squidmesh import Constant, Context, Outcome, Retry, Workflow, WorkflowWarning
 
 FOLDER = Path()
+SCHEMA = ""
 
 
 def trace(ctx: Context) -> None:
@@ -127,6 +128,33 @@ async def s2(ctx: Context, s1: int) -> dict[str, int]:
 shaky.sequence(s1, s_wait, s2)
 
 
+ledger = Workflow("ledger")
+ENTRY: Final = "INSERT INTO {}.ledger VALUES (%s, %s)"
+
+
+@ledger.step(transaction=True)
+def book(ctx: Context) -> dict[str, int]:
+    trace(ctx)
+    ctx.connection.execute(ENTRY.format(SCHEMA), [ctx.run_id, ctx.step])
+    return {"booked": 1}
+
+
+@ledger.step(transaction=True)
+async def abook(ctx: Context, booked: int) -> dict[str, int]:
+    trace(ctx)
+    await ctx.connection.execute(ENTRY.format(SCHEMA), [ctx.run_id, ctx.step])
+    return {"abooked": booked + 1}
+
+
+@ledger.step
+def booked(ctx: Context, abooked: int) -> dict[str, int]:
+    trace(ctx)
+    return {"all": abooked}
+
+
+ledger.sequence(book, abook, booked)
+
+
 def random_workflow(seed: int) -> Workflow:
     """A graph with branches, joins and loops; the same in each process that asks with this seed."""
     chance = random.Random(seed)
@@ -179,4 +207,4 @@ async def _async_moody(ctx: Context, **state: object) -> object:
 
 
 RANDOM: Final = tuple(random_workflow(seed) for seed in range(12))
-ALL: Final = (chain, fork, deadly, careful, shaky, *RANDOM)
+ALL: Final = (chain, fork, deadly, careful, shaky, ledger, *RANDOM)

@@ -21,6 +21,7 @@ def main() -> None:
     """Work until standard input ends."""
     said = json.loads(sys.argv[1])
     apps.FOLDER = Path(said["folder"])
+    apps.SCHEMA = said["schema"]
     mesh = SquidMesh(said["dsn"], workflows=apps.ALL, schema=said["schema"])
     events = os.open(apps.FOLDER / "events", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     mesh.subscribe(
@@ -30,6 +31,7 @@ def main() -> None:
     worker = Worker(
         connect=address.connect,
         listen=address.connect_to_listen,
+        address=address,
         schema=mesh.schema,
         channel=mesh.schema,
         registry=mesh.registry,

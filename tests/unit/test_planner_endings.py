@@ -9,11 +9,11 @@ import pytest
 
 from squidmesh.definition import Options, Step, StepKind
 from squidmesh.errors import IllegalMove
-from squidmesh.planner.outcome import Abandoned, Broken, Completed, Deferred, Failed, Returned, Unknown
+from squidmesh.planner.outcome import Abandoned, Broken, Completed, Deferred, Failed, Returned, TimedOut, Unknown
 from squidmesh.planner.planner import CRASH_BUDGET, plan_findings
 from squidmesh.records import Lane
 from squidmesh.registry import strange_graph
-from squidmesh.retry import Retry
+from squidmesh.retry import Constant, Retry
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
 from tests.property.simulator import Simulator
 from tests.property.strategies import flow
@@ -88,12 +88,23 @@ def test_a_cut_off_makes_no_suspect() -> None:
     assert sim.job("a").lane is Lane.AHEAD
 
 
-@pytest.mark.parametrize("interruption", [CRASHED, CUT_OFF], ids=["crash", "cut off"])
-def test_an_interrupted_irreversible_step_waits_for_a_human(interruption: Abandoned) -> None:
+@pytest.mark.parametrize("interruption", [CRASHED, CUT_OFF, TimedOut(ERROR)], ids=["crash", "cut off", "time-out"])
+def test_an_interrupted_irreversible_step_waits_for_a_human(interruption: Abandoned | TimedOut) -> None:
     sim = Simulator(flow("a -> b", steps=(Step(name="a", irreversible=True),)))
     sim.end("a", interruption)
     assert (sim.job("a").state, sim.job("a").reason) == (JobState.PARKED, ParkedReason.INTERRUPTED)
     assert (sim.run.status, sim.run.attention) == (RunStatus.PAUSED, "interrupted")
+    assert [attempt.status for attempt in sim.attempts] == [AttemptStatus.ABANDONED]
+
+
+def test_any_other_step_whose_time_was_up_has_failed() -> None:
+    """It is retried after its back-off, jitter included, as long as it has attempts; then the run fails with it."""
+    sim = Simulator(flow("a -> b", steps=(retried("a", Retry(max_attempts=2, backoff=Constant(10), jitter=1.0)),)))
+    (job,) = sim.end("a", TimedOut(ERROR, chance=0.5)).moved
+    assert (job.delay, job.attempt) == (15.0, 2)
+    sim.end("a", TimedOut(ERROR))
+    assert (sim.run.status, sim.run.error) == (RunStatus.FAILED, {**ERROR, "step": "a"})
+    assert [attempt.status for attempt in sim.attempts] == [AttemptStatus.FAILED] * 2
 
 
 def test_a_retry_that_waits_for_a_human_pauses_the_run() -> None:
