@@ -48,7 +48,17 @@ from squidmesh.errors import (
     WorkflowNotFound,
 )
 from squidmesh.payload import now, today
-from squidmesh.records import Attempt, AuditEvent, DeclaredStep, History, Run, StepRun
+from squidmesh.records import (
+    Attempt,
+    AuditEvent,
+    DeclaredStep,
+    DeployCheck,
+    History,
+    Run,
+    StepRun,
+    Stranding,
+    StrandingReason,
+)
 from squidmesh.retry import Constant, Exponential, Retry
 from squidmesh.states import AttemptStatus, RunStatus, StepStatus
 from squidmesh.worker.worker import Worker
@@ -68,6 +78,7 @@ __all__ = [
     "DeclaredStep",
     "Defer",
     "DefinitionError",
+    "DeployCheck",
     "Exponential",
     "Fail",
     "History",
@@ -93,6 +104,8 @@ __all__ = [
     "StepError",
     "StepRun",
     "StepStatus",
+    "Stranding",
+    "StrandingReason",
     "TriggerNotFound",
     "UnsafeReplay",
     "Worker",

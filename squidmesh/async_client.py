@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from psycopg_pool import AsyncConnectionPool
 
 from squidmesh.client import SquidMesh
+from squidmesh.deploy import check_deploy
 from squidmesh.errors import RunTimeout
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline, Mesh
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
-    from squidmesh.records import JSON, Run
+    from squidmesh.records import JSON, DeployCheck, Run
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -146,6 +147,9 @@ class AsyncSquidMesh(Mesh):
         finally:
             remove()
         return await self.inspect_run(wanted)
+
+    async def check_deploy(self) -> DeployCheck:
+        return await self._ask(check_deploy(self.registry))
 
     async def migrate(self) -> None:
         await asyncio.to_thread(self._migrate)

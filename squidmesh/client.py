@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from psycopg_pool import ConnectionPool
 
+from squidmesh.deploy import check_deploy
 from squidmesh.errors import RunTimeout
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline, Mesh
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
-    from squidmesh.records import JSON, Run
+    from squidmesh.records import JSON, DeployCheck, Run
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -248,6 +249,14 @@ class SquidMesh(Mesh):
         finally:
             remove()
         return self.inspect_run(wanted)
+
+    def check_deploy(self) -> DeployCheck:
+        """Compare the code at hand, the workflows of this mesh, with the runs that are live, before it is deployed.
+
+        Each run finishes on the graph that it started with. What is asked is whether this code has a function for each
+        step that those runs are at or can still get to. Nothing is changed.
+        """
+        return self._ask(check_deploy(self.registry))
 
     def migrate(self) -> None:
         """Bring the database's schema up to date. Doing so again, or from many processes at once, is safe.

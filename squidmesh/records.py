@@ -278,3 +278,57 @@ class Run:
     created_at: datetime
     finished_at: datetime | None
     history: History | None = None
+
+
+class StrandingReason(StrEnum):
+    """Why a run would wait for other code than that at hand."""
+
+    WORKFLOW_GONE = "workflow_gone"
+    """The code has no such workflow, so no function for the step."""
+    STEP_GONE = "step_gone"
+    """The code has the workflow, but no function for the step: it was removed or renamed."""
+    PARAMETER_MISSING = "parameter_missing"
+    """The step's function needs a key now that these runs do not have: the step would fail."""
+    NEWER_GRAPH = "newer_graph"
+    """The graph was stored by a newer squidmesh, in a format that this one cannot read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranding:
+    """Live runs that could not get past a step with the code at hand.
+
+    Args:
+        workflow: Their workflow.
+        fingerprint: Names the graph that they run on.
+        step: The step; None if the whole graph is the reason.
+        reason: Why.
+        key: The parameter that is missing, if that is the reason.
+        runs_now: How many runs are at this step now.
+        runs_later: How many others can still get to it.
+    """
+
+    workflow: str
+    fingerprint: str
+    step: str | None
+    reason: StrandingReason
+    key: str | None = None
+    runs_now: int
+    runs_later: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployCheck:
+    """What a comparison of the code at hand with the live runs found.
+
+    Args:
+        runs: How many unfinished runs were looked at.
+        strandings: What would strand, by workflow, graph and step.
+    """
+
+    runs: int
+    strandings: tuple[Stranding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every live run can finish with the code at hand."""
+        return not self.strandings

@@ -15,7 +15,19 @@ LAYERS = (
     {"authoring", "context", "cron", "definition", "payload", "retry", "values", "workflow"},
     {"planner"},
     {"store"},
-    {"async_client", "client", "events", "keyed", "logs", "mesh", "operations", "registry", "waiting", "worker"},
+    {
+        "async_client",
+        "client",
+        "deploy",
+        "events",
+        "keyed",
+        "logs",
+        "mesh",
+        "operations",
+        "registry",
+        "waiting",
+        "worker",
+    },
     {"__init__", "__main__", "cli", "embedded", "tools"},
 )
 

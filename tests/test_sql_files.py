@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from squidmesh.clock import new_id
+from squidmesh.planner.deploy import NewNeed
 from squidmesh.planner.plan import LockedRun, NewAttempt, NewAudit, NextJob, Plan, StartPlan
 from squidmesh.planner.progress import Progress
 from squidmesh.records import Lane
@@ -180,6 +181,8 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         runs.lock_run: (run,),
         runs.read_run: (run,),
         runs.read_keyed: ("w", "k"),
+        runs.count_live: (),
+        runs.count_lacking: ([NewNeed("f", "s", "k")],),
         runs.list_runs: (everything,),
         runs.read_history: (run, 0, 10),
         runs.read_outputs: (run,),
