@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
-    from squidmesh.records import JSON, DeployCheck, Run
+    from squidmesh.records import JSON, DeployCheck, Run, RunDiff
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -147,6 +147,9 @@ class AsyncSquidMesh(Mesh):
         finally:
             remove()
         return await self.inspect_run(wanted)
+
+    async def diff_runs(self, a: UUID | str, b: UUID | str) -> RunDiff:
+        return await self._ask(self._operations.diff(run_id_of(a), run_id_of(b)))
 
     async def check_deploy(self) -> DeployCheck:
         return await self._ask(check_deploy(self.registry))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
-    from squidmesh.records import JSON, DeployCheck, Run
+    from squidmesh.records import JSON, DeployCheck, Run, RunDiff
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -249,6 +249,19 @@ class SquidMesh(Mesh):
         finally:
             remove()
         return self.inspect_run(wanted)
+
+    def diff_runs(self, a: UUID | str, b: UUID | str) -> RunDiff:
+        """Compare two runs, such as a run and its replay: what they were started with, and what each step did.
+
+        Args:
+            a: The id of a run.
+            b: That of another one.
+
+        Raises:
+            InvalidRunId: One of them is not the text of a UUID.
+            RunNotFound: There is no such run.
+        """
+        return self._ask(self._operations.diff(run_id_of(a), run_id_of(b)))
 
     def check_deploy(self) -> DeployCheck:
         """Compare the code at hand, the workflows of this mesh, with the runs that are live, before it is deployed.

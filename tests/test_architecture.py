@@ -18,6 +18,7 @@ LAYERS = (
     {
         "async_client",
         "client",
+        "comparing",
         "deploy",
         "events",
         "keyed",

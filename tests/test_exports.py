@@ -10,13 +10,13 @@ from squidmesh import AsyncSquidMesh, SquidMesh
 PUBLIC = """
 COMPLETE AsyncSquidMesh Attempt AttemptStatus AuditEvent CommitUnknown ConfigurationError ConnectionUnusable Constant Context
 DeclaredStep Defer DefinitionError DeployCheck Exponential Fail History IllegalMove InvalidInput InvalidOption InvalidOutput
-InvalidPayload InvalidRunId NotFound Outcome RequestError Retry RetryAfter Run RunExists RunNotFound RunStatus RunTimeout
-SchemaError SquidMesh SquidMeshError StepError StepRun StepStatus Stranding StrandingReason TriggerNotFound UnsafeReplay Worker WorkerStopped
+InvalidPayload InvalidRunId NotFound Outcome RequestError Retry RetryAfter Run RunDiff RunExists RunNotFound RunStatus RunTimeout
+SchemaError SquidMesh SquidMeshError StepDifference StepError StepRun StepStatus Stranding StrandingReason TriggerNotFound UnsafeReplay Worker WorkerStopped
 Workflow WorkflowNotFound WorkflowWarning now today
 """.split()
 
 RUNTIME_API = """
-cancel_run check_deploy close inspect_run list_runs migrate replay_run start_run start_runs subscribe wait_for_run worker
+cancel_run check_deploy close diff_runs inspect_run list_runs migrate replay_run start_run start_runs subscribe wait_for_run worker
 """.split()
 
 
