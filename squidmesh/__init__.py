@@ -57,7 +57,20 @@ from squidmesh.errors import (
     WorkflowNotFound,
 )
 from squidmesh.payload import now, today
-from squidmesh.records import Attempt, AuditEvent, DeclaredStep, History, Run, StepRun, Tick
+from squidmesh.records import (
+    Attempt,
+    AuditEvent,
+    DeclaredStep,
+    DeployCheck,
+    History,
+    Run,
+    RunDiff,
+    StepDifference,
+    StepRun,
+    Stranding,
+    StrandingReason,
+    Tick,
+)
 from squidmesh.retry import Constant, Exponential, Retry
 from squidmesh.schedules import Schedules
 from squidmesh.states import AttemptStatus, RunStatus, StepStatus
@@ -82,6 +95,7 @@ __all__ = [
     "DeclaredStep",
     "Defer",
     "DefinitionError",
+    "DeployCheck",
     "Exponential",
     "Fail",
     "History",
@@ -100,6 +114,7 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "Run",
+    "RunDiff",
     "RunExists",
     "RunNotFound",
     "RunStatus",
@@ -112,9 +127,12 @@ __all__ = [
     "SignalNotFound",
     "SquidMesh",
     "SquidMeshError",
+    "StepDifference",
     "StepError",
     "StepRun",
     "StepStatus",
+    "Stranding",
+    "StrandingReason",
     "Tick",
     "TransactionError",
     "TriggerNotFound",

@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from squidmesh.async_control import AsyncControl
 from squidmesh.async_schedules import AsyncSchedules
 from squidmesh.client import SquidMesh
+from squidmesh.deploy import check_deploy
 from squidmesh.errors import RunTimeout
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
     from squidmesh.planner.graph import Graph
-    from squidmesh.records import Run
+    from squidmesh.records import DeployCheck, Run, RunDiff
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -132,6 +133,12 @@ class AsyncSquidMesh(AsyncControl):
         finally:
             remove()
         return await self.inspect_run(wanted)
+
+    async def diff_runs(self, a: UUID | str, b: UUID | str) -> RunDiff:
+        return await self._ask(self._operations.diff(run_id_of(a), run_id_of(b)))
+
+    async def check_deploy(self) -> DeployCheck:
+        return await self._ask(check_deploy(self.registry))
 
     async def migrate(self) -> None:
         await asyncio.to_thread(self._migrate)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from psycopg_pool import ConnectionPool
 
 from squidmesh.control import Control
+from squidmesh.deploy import check_deploy
 from squidmesh.errors import RunTimeout
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
     from squidmesh.planner.graph import Graph
-    from squidmesh.records import Run
+    from squidmesh.records import DeployCheck, Run, RunDiff
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -205,6 +206,27 @@ class SquidMesh(Control):
         finally:
             remove()
         return self.inspect_run(wanted)
+
+    def diff_runs(self, a: UUID | str, b: UUID | str) -> RunDiff:
+        """Compare two runs, such as a run and its replay: what they were started with, and what each step did.
+
+        Args:
+            a: The id of a run.
+            b: That of another one.
+
+        Raises:
+            InvalidRunId: One of them is not the text of a UUID.
+            RunNotFound: There is no such run.
+        """
+        return self._ask(self._operations.diff(run_id_of(a), run_id_of(b)))
+
+    def check_deploy(self) -> DeployCheck:
+        """Compare the code at hand, the workflows of this mesh, with the runs that are live, before it is deployed.
+
+        Each run finishes on the graph that it started with. What is asked is whether this code has a function for each
+        step that those runs are at or can still get to. Nothing is changed.
+        """
+        return self._ask(check_deploy(self.registry))
 
     def migrate(self) -> None:
         """Bring the database's schema up to date. Doing so again, or from many processes at once, is safe.

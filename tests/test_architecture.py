@@ -18,7 +18,7 @@ LAYERS = (
     {
         *("async_client", "async_control", "client", "control", "deciding", "events", "logs", "mesh", "operations"),
         *("async_schedules", "keyed", "registry", "schedule_flows", "scheduler", "schedules", "scheduling", "steering"),
-        *("waiting", "worker"),
+        *("comparing", "deploy", "waiting", "worker"),
     },
     {"__init__", "__main__", "cli", "embedded", "testing", "tools"},
 )

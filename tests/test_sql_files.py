@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from squidmesh.clock import new_id
+from squidmesh.planner.deploy import NewNeed
 from squidmesh.planner.firing import Firing, Skip, SkipReason
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAudit, NewSignal, NextJob, Plan, StartPlan
@@ -218,6 +219,8 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         runs.lock_run: (run,),
         runs.read_run: (run,),
         runs.read_keyed: ("w", "k"),
+        runs.count_live: (),
+        runs.count_lacking: ([NewNeed("f", "s", "k")],),
         runs.list_runs: (everything,),
         runs.read_history: (run, 0, 10),
         runs.read_outputs: (run,),

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from squidmesh.cli.arguments import Commands
-from squidmesh.cli.commands import demo, migrate, runs, schedules, start, worker
+from squidmesh.cli.commands import demo, deploy, diff, migrate, runs, schedules, start, worker
 from squidmesh.cli.exits import Exit, as_json, exit_of, explain
 from squidmesh.cli.output import Screen, one_line, talk
 
@@ -58,10 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def commands() -> Commands:
     """The command line's grammar."""
     known = Commands()
-    for module in (migrate, worker, demo):
+    for module in (migrate, deploy, worker, demo):
         module.add(known)
     start.add_start(known)
     runs.add(known)
+    diff.add(known)
     start.add_cancel(known)
     start.add_replay(known)
     schedules.add(known)

@@ -41,6 +41,7 @@ class Exit(IntEnum):
     SCHEMA = 5
     TIMED_OUT = 6
     UNREACHABLE = 7
+    STRANDS = 8
     INTERRUPTED = 130
 
 
@@ -53,6 +54,7 @@ MEANINGS: Final = {
     Exit.SCHEMA: "the schema is missing or not the one this squidmesh serves; migrate --check: something is pending",
     Exit.TIMED_OUT: "timed out waiting; the run goes on",
     Exit.UNREACHABLE: "the database cannot be reached, or the connection broke",
+    Exit.STRANDS: "check-deploy: there are live runs that could not finish with this code",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 

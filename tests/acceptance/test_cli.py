@@ -307,6 +307,33 @@ class TestCancelAndReplay:
         assert new != ended["greeting"].id
 
 
+class TestDiff:
+    def test_it_shows_where_two_runs_part(self, bare: CommandLine, ended: dict[str, Run]) -> None:
+        a, b = ended["broken"], ended["greeting"]
+        said = bare("diff", a.id, b.id).ok()
+        rows = [" ".join(line.split()) for line in said.out.splitlines()]
+        assert rows[0] == f"step what {a.id} {b.id}"
+        assert "workflow broken greeting" in rows
+        assert "payload differs in name, times" in rows
+        assert "fail status failed -" in rows
+        assert "error ValueError -" in rows
+        assert "greet status - completed" in rows
+        assert said.err.startswith("squidmesh: they part at ")
+
+    def test_its_json_has_the_documented_keys(self, bare: CommandLine, ended: dict[str, Run]) -> None:
+        found = bare("diff", ended["broken"].id, ended["order"].id, "--json").ok().json
+        assert set(found) == {"schema_version", "same", "diff", "parted_at"}
+        assert set(found["diff"]) == set("a b workflow graph trigger status payload_keys steps".split())
+        step = set("step visit status outcome output_keys attempts error_type".split())
+        assert set(found["diff"]["steps"][0]) == set(found["parted_at"]) == step
+        itself = bare("diff", ended["order"].id, ended["order"].id, "--json").ok().json
+        assert (itself["same"], itself["parted_at"]) == (True, None)
+
+    def test_what_does_not_differ_is_said(self, bare: CommandLine, ended: dict[str, Run]) -> None:
+        said = bare("diff", ended["order"].id, ended["order"].id).ok()
+        assert (said.out, said.err) == ("", "squidmesh: the runs do not differ in anything but time and place\n")
+
+
 class TestWhatGoesWrong:
     def test_a_missing_schema_names_the_command_that_makes_it(self, fresh_database: str) -> None:
         for command in ("runs", "worker"):
