@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, TypeVar
 
-from squidmesh.records import RunDiff, StepDifference
+from squidmesh.records import JobKind, RunDiff, StepDifference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,10 @@ def diff(a: Run, b: Run, steps_a: Sequence[StepRun], steps_b: Sequence[StepRun])
         steps_a: Its whole history of visits, in order.
         steps_b: That of the other.
     """
-    visits_a, visits_b = ({(s.step, s.visit): s for s in steps} for steps in (steps_a, steps_b))
+    # What was undone follows from where they parted; it is not looked at.
+    visits_a, visits_b = (
+        {(s.step, s.visit): s for s in steps if s.kind != JobKind.COMPENSATION} for steps in (steps_a, steps_b)
+    )
     places: dict[tuple[str, int], int] = {}
     for visits in (visits_a, visits_b):
         for place, visit in enumerate(visits):
