@@ -51,6 +51,7 @@ from squidmesh.errors import (
     WorkerStopped,
     WorkflowNotFound,
 )
+from squidmesh.explanation import Action, Cause, Explanation, Reason
 from squidmesh.payload import now, today
 from squidmesh.records import Attempt, AuditEvent, DeclaredStep, History, Run, StepRun
 from squidmesh.retry import Constant, Exponential, Retry
@@ -60,11 +61,13 @@ from squidmesh.workflow import Workflow
 
 __all__ = [
     "COMPLETE",
+    "Action",
     "AlreadyVoted",
     "AsyncSquidMesh",
     "Attempt",
     "AttemptStatus",
     "AuditEvent",
+    "Cause",
     "CommitUnknown",
     "ConfigurationError",
     "ConnectionUnusable",
@@ -73,6 +76,7 @@ __all__ = [
     "DeclaredStep",
     "Defer",
     "DefinitionError",
+    "Explanation",
     "Exponential",
     "Fail",
     "History",
@@ -87,6 +91,7 @@ __all__ = [
     "NotRetryable",
     "NotWaiting",
     "Outcome",
+    "Reason",
     "RequestError",
     "Retry",
     "RetryAfter",

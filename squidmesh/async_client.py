@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from squidmesh.async_control import AsyncControl
 from squidmesh.client import SquidMesh
 from squidmesh.errors import RunTimeout
+from squidmesh.explaining import explain_run
 from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
 from squidmesh.store.database import AsyncDatabase, check_pooled_async
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from squidmesh.explanation import Explanation
     from squidmesh.operations import Start
     from squidmesh.records import Run
     from squidmesh.retry import Seconds
@@ -79,6 +81,9 @@ class AsyncSquidMesh(AsyncControl):
     ) -> Run:
         flow = self._operations.inspect(run_id_of(run_id), history=include_history, after_seq=after_seq, limit=limit)
         return await self._ask(flow)
+
+    async def explain_run(self, run_id: UUID | str) -> Explanation:
+        return await self._ask(explain_run(self._operations, run_id_of(run_id)))
 
     async def list_runs(
         self,

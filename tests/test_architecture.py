@@ -11,12 +11,23 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "squidmesh"
 
 LAYERS = (
-    {"errors", "states", "records", "clock"},
+    {"errors", "states", "records", "clock", "explanation"},
     {"authoring", "context", "cron", "definition", "payload", "retry", "values", "workflow"},
     {"planner"},
     {"store"},
     {
-        *("async_client", "async_control", "client", "control", "deciding", "events", "logs", "mesh", "operations"),
+        *(
+            "async_client",
+            "async_control",
+            "client",
+            "control",
+            "deciding",
+            "events",
+            "explaining",
+            "logs",
+            "mesh",
+            "operations",
+        ),
         *("registry", "steering", "waiting", "worker"),
     },
     {"__init__", "__main__", "cli", "embedded", "tools"},

@@ -8,15 +8,15 @@ import squidmesh
 from squidmesh import AsyncSquidMesh, SquidMesh
 
 PUBLIC = """
-COMPLETE AlreadyVoted AsyncSquidMesh Attempt AttemptStatus AuditEvent CommitUnknown ConfigurationError ConnectionUnusable Constant Context
-DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InconsistentRun InvalidInput InvalidOption InvalidOutput
-InvalidPayload InvalidRunId NotFound NotRetryable NotWaiting Outcome RequestError Retry RetryAfter Run RunNotFound RunStatus RunTimeout
+COMPLETE Action AlreadyVoted AsyncSquidMesh Attempt AttemptStatus AuditEvent Cause CommitUnknown ConfigurationError ConnectionUnusable Constant Context
+DeclaredStep Defer DefinitionError Explanation Exponential Fail History IllegalMove InconsistentRun InvalidInput InvalidOption InvalidOutput
+InvalidPayload InvalidRunId NotFound NotRetryable NotWaiting Outcome Reason RequestError Retry RetryAfter Run RunNotFound RunStatus RunTimeout
 SchemaError SignalNotFound SquidMesh SquidMeshError StepError StepRun StepStatus TriggerNotFound UnsafeReplay Worker WorkerStopped
 Workflow WorkflowNotFound WorkflowWarning now today
 """.split()
 
 RUNTIME_API = """
-approve_run cancel_run close inspect_run list_runs migrate reject_run replay_run retry_run send_signal start_run start_runs
+approve_run cancel_run close explain_run inspect_run list_runs migrate reject_run replay_run retry_run send_signal start_run start_runs
 subscribe unblock_run wait_for_run worker
 """.split()
 
