@@ -69,7 +69,7 @@ def _causes(graph: Graph, sight: Sight, live: Sequence[SeenJob]) -> Iterator[Cau
     counted_jobs = sight.run.progress.live_count + sight.run.progress.deadline
     if len(sight.jobs) < MOST_JOBS and len(sight.jobs) != counted_jobs:
         there = f"the run's state counts {counted_jobs} live jobs, and there are {len(sight.jobs)}"
-        summary = f"{there}: were rows changed by hand?"
+        summary = f"{there}; somebody has changed rows by hand"
         yield Cause(reason=Reason.INCONSISTENT, step=None, summary=summary, details={"jobs": len(sight.jobs)})
     if status.ending:
         yield ending(sight, live)

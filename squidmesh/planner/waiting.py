@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from squidmesh.definition import StepKind
 from squidmesh.explanation import Cause, Reason
 from squidmesh.planner.offers import is_trouble
-from squidmesh.planner.planner import CRASH_BUDGET
 from squidmesh.planner.sight import MOST_AHEAD
 from squidmesh.planner.wording import (
     attempt_json,
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.sight import SeenJob, Sight
     from squidmesh.records import JSON, JSONObject
+
+WORKER_DIED: Final = "WorkerDied"
+"""The type of the error of an attempt whose worker was declared dead."""
 
 
 class Waiting:
@@ -91,16 +93,15 @@ class Waiting:
         return self._because(Reason.INTERRUPTED, summary, last_error=self._last_error, since=iso(self.seen.since))
 
     def _quarantined(self) -> Cause:
-        if self.job.crashes + 1 >= CRASH_BUDGET and self._abandoned:
-            why = "worker after worker died with it"
-        else:
-            why = "what happened to it could not be decided or stored"
+        died = (self._last_error or {}).get("type") == WORKER_DIED
+        why = "workers died with it" if died else "what happened to it could not be decided or stored"
         summary = f"{self.what} is set aside, because {why} ({error_text(self._last_error)})"
+        crashes = self.job.crashes + died  # the last one has put it here, and is not counted
         return self._because(
             Reason.QUARANTINED,
             summary,
             last_error=self._last_error,
-            crashes=self.job.crashes,
+            crashes=crashes,
             since=iso(self.seen.since),
         )
 
