@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from squidmesh.definition import StepKind
 from squidmesh.explanation import Cause, Reason
 from squidmesh.planner.offers import is_trouble
+from squidmesh.planner.outcome import WORKER_DIED
 from squidmesh.planner.sight import MOST_AHEAD
 from squidmesh.planner.wording import (
     attempt_json,
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.sight import SeenJob, Sight
     from squidmesh.records import JSON, JSONObject
-
-WORKER_DIED: Final = "WorkerDied"
-"""The type of the error of an attempt whose worker was declared dead."""
 
 
 class Waiting:
