@@ -56,6 +56,7 @@ from squidmesh.errors import (
     WorkerStopped,
     WorkflowNotFound,
 )
+from squidmesh.explanation import Action, Cause, Explanation, Reason
 from squidmesh.payload import now, today
 from squidmesh.records import (
     Attempt,
@@ -80,6 +81,7 @@ from squidmesh.workflow import Workflow
 
 __all__ = [
     "COMPLETE",
+    "Action",
     "AlreadyVoted",
     "AsyncSchedules",
     "AsyncSquidMesh",
@@ -87,6 +89,7 @@ __all__ = [
     "AttemptStatus",
     "AuditEvent",
     "CatchUp",
+    "Cause",
     "CommitUnknown",
     "ConfigurationError",
     "ConnectionUnusable",
@@ -96,6 +99,7 @@ __all__ = [
     "Defer",
     "DefinitionError",
     "DeployCheck",
+    "Explanation",
     "Exponential",
     "Fail",
     "History",
@@ -110,6 +114,7 @@ __all__ = [
     "NotRetryable",
     "NotWaiting",
     "Outcome",
+    "Reason",
     "RequestError",
     "Retry",
     "RetryAfter",

@@ -14,6 +14,7 @@ from squidmesh.async_schedules import AsyncSchedules
 from squidmesh.client import SquidMesh
 from squidmesh.deploy import check_deploy
 from squidmesh.errors import RunTimeout
+from squidmesh.explaining import explain_run
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from squidmesh.explanation import Explanation
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
     from squidmesh.planner.graph import Graph
@@ -91,6 +93,9 @@ class AsyncSquidMesh(AsyncControl):
     ) -> Run:
         flow = self._operations.inspect(run_id_of(run_id), history=include_history, after_seq=after_seq, limit=limit)
         return await self._ask(flow)
+
+    async def explain_run(self, run_id: UUID | str) -> Explanation:
+        return await self._ask(explain_run(self._operations, run_id_of(run_id)))
 
     async def list_runs(
         self,

@@ -10,6 +10,7 @@ from psycopg_pool import ConnectionPool
 from squidmesh.control import Control
 from squidmesh.deploy import check_deploy
 from squidmesh.errors import RunTimeout
+from squidmesh.explaining import explain_run
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from squidmesh.explanation import Explanation
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
     from squidmesh.planner.graph import Graph
@@ -138,6 +140,28 @@ class SquidMesh(Control):
         """
         flow = self._operations.inspect(run_id_of(run_id), history=include_history, after_seq=after_seq, limit=limit)
         return self._ask(flow)
+
+    def explain_run(self, run_id: UUID | str) -> Explanation:
+        """Why a run is where it is, the evidence for that, and what may be done about it now.
+
+        Everything is of one instant. Each of its ``next_actions`` is one that this mesh would accept at that instant.
+
+        Args:
+            run_id: Its id.
+
+        Raises:
+            ConfigurationError: The run's graph was stored by a newer squidmesh.
+            InvalidRunId: ``run_id`` is not the text of a UUID.
+            RunNotFound: There is no such run.
+
+        Example::
+
+            why = mesh.explain_run(run.id)
+            print(why.summary)
+            for action in why.next_actions:
+                print(action.name, action.arguments, action.why)
+        """
+        return self._ask(explain_run(self._operations, run_id_of(run_id)))
 
     def list_runs(
         self,
