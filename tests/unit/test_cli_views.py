@@ -19,12 +19,12 @@ from squidmesh import (
     StepStatus,
     Workflow,
 )
+from squidmesh.cli.graph_view import graph_lines
 from squidmesh.cli.output import Screen
 from squidmesh.cli.views import (
     attempts_table,
     audit_table,
     error_line,
-    graph_lines,
     header,
     mark_of,
     run_json,
