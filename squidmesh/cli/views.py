@@ -160,7 +160,7 @@ def attempts_table(run: Run, history: History) -> Table:
     ]
     table = Table(columns, note_title="error")
     looping = any(step_run.visit > 1 for step_run in history.step_runs)
-    bodiless = {step.step for step in history.steps if step.kind in _BODILESS}
+    gates = {step.step for step in history.steps if step.kind in _GATES}
     scheduled = _scheduling_times(run, history)
     for step_run in history.step_runs:
         name = [step_run.step, "" if step_run.kind == "step" else step_run.kind, str(step_run.visit) if looping else ""]
@@ -168,7 +168,7 @@ def attempts_table(run: Run, history: History) -> Table:
         undoes = step_run.kind == "compensation"
         for attempt in step_run.attempts:
             since = since or scheduled(attempt.seq if undoes else attempt.saw)
-            waits = step_run.step in bodiless and not undoes
+            waits = step_run.step in gates and not undoes
             table.rows.append(_attempt_row(name, attempt, since, waits=waits))
             name, since = ["", "", ""], attempt.finished_at
             number = attempt.attempt + (attempt.status is AttemptStatus.FAILED)
@@ -187,8 +187,8 @@ LIVE: Final = (
     StepStatus.COMPENSATING,
 )
 
-_BODILESS: Final = (StepKind.WAIT, StepKind.PAUSE, StepKind.APPROVAL, StepKind.SIGNAL)
-"""Kinds of steps that do nothing but wait."""
+_GATES: Final = (StepKind.PAUSE, StepKind.APPROVAL, StepKind.SIGNAL)
+"""Kinds of steps that wait for somebody, and take as long as that takes."""
 
 
 def _attempt_row(name: Sequence[str], attempt: Attempt, since: datetime, *, waits: bool) -> Row:
