@@ -261,12 +261,14 @@ class History:
             those that are live and have none yet.
         audit_events: What was done to the run.
         next_seq: Pass it as ``after_seq`` to get the next page; None on the last one.
+        deadline: When the run fails if it has not ended; None if it may take as long as it takes, or is ending.
     """
 
     steps: tuple[DeclaredStep, ...]
     step_runs: tuple[StepRun, ...]
     audit_events: tuple[AuditEvent, ...]
     next_seq: int | None
+    deadline: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

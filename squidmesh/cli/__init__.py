@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from squidmesh.cli.arguments import Commands
-from squidmesh.cli.commands import demo, deploy, diff, migrate, runs, schedules, start, worker
+from squidmesh.cli.commands import demo, deploy, diff, migrate, runs, schedules, start, steer, worker
 from squidmesh.cli.exits import Exit, as_json, exit_of, explain
 from squidmesh.cli.output import Screen, one_line, talk
 
@@ -63,7 +63,7 @@ def commands() -> Commands:
     start.add_start(known)
     runs.add(known)
     diff.add(known)
-    start.add_cancel(known)
+    steer.add(known)
     start.add_replay(known)
     schedules.add(known)
     return known
