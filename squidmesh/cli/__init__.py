@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from squidmesh.cli.arguments import Commands
-from squidmesh.cli.commands import demo, migrate, runs, start, worker
+from squidmesh.cli.commands import demo, migrate, reasons, runs, start, worker
 from squidmesh.cli.exits import Exit, as_json, exit_of, explain
 from squidmesh.cli.output import Screen, one_line, talk
 
@@ -62,6 +62,7 @@ def commands() -> Commands:
         module.add(known)
     start.add_start(known)
     runs.add(known)
+    reasons.add(known)
     start.add_cancel(known)
     start.add_replay(known)
     return known

@@ -13,7 +13,7 @@ import pytest
 from squidmesh.definition import Options, Step, StepKind
 from squidmesh.explanation import Reason
 from squidmesh.planner.explain import MOST_TOLD, explain
-from squidmesh.planner.outcome import Abandoned, Broken, Completed, Deferred, Elapsed, Failed, Unknown
+from squidmesh.planner.outcome import Abandoned, Broken, Deferred, Elapsed, Failed, Unknown
 from squidmesh.planner.sight import MOST_AHEAD, SeenWorker
 from squidmesh.records import DEADLINE_SLOT, Lane
 from squidmesh.retry import NEVER, Constant, Retry
