@@ -178,9 +178,9 @@ def _possible(why: Explanation, options: Namespace, screen: Screen) -> Iterator[
     for what, how in said:
         yield from _wrapped(one_line(what), screen, _NAMES)
         if how:
-            yield screen.paint(f"  {how}", "bold")
+            yield f"  {screen.paint(how, 'bold')}"
     if not said:
-        yield "do nothing but wait" if not why.status.terminal else "do nothing about it"
+        yield "wait" if not why.status.terminal else "leave it"
     if hidden := _without_code(why):
         yield from _wrapped(f"{hidden}, with the code of {why.workflow}: add --app MODULE:ATTRIBUTE", screen, _NAMES)
 
@@ -197,10 +197,9 @@ def _about_workers(why: Explanation, options: Namespace) -> Iterator[tuple[str, 
     """What gets on once there is a worker: the one thing to be done that is not asked of the run."""
     queues: dict[str, str] = {}
     for cause in why.causes:
-        if cause.reason in (Reason.NO_WORKER_FOR_QUEUE, Reason.NO_WORKER_KNOWS_STEP):
-            knows = " whose code has it" if cause.reason is Reason.NO_WORKER_KNOWS_STEP else ""
-            queues.setdefault(str(cause.details["queue"]), knows)
-        elif cause.reason is Reason.WORKER_LOST and not cause.details["workers"]:
+        if cause.reason is Reason.NO_WORKER_KNOWS_STEP:
+            queues.setdefault(str(cause.details["queue"]), " whose code has it")
+        elif cause.details.get("workers") == 0 or cause.details.get("alive") == 0:
             queues.setdefault(str(cause.evidence["job"]["queue"]), "")
     for queue, knows in queues.items():
         words = [_joined(["squidmesh", "worker", "--queues", f"{queue}:10"]), *_where(options, needs_app=True)]
