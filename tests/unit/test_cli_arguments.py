@@ -80,7 +80,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_page_has_a_section_for_each_command_and_lists_it() -> None:
     known = set(subparsers())
-    assert known == {"migrate", "worker", "demo", "start", "runs", "inspect", "cancel", "replay"}
+    assert known == {"migrate", "worker", "demo", "start", "runs", "inspect", "explain", "cancel", "replay"}
     listed = {code_in(cell)[0] for cell, *_ in PAGE.table("command", "what it does", "needs the app")}
     assert listed == known
     assert known <= set(PAGE.sections(2))

@@ -18,6 +18,7 @@ from squidmesh.planner.sight import MOST_AHEAD, SeenWorker
 from squidmesh.records import DEADLINE_SLOT, Lane
 from squidmesh.retry import NEVER, Constant, Retry
 from squidmesh.states import JobState, RunStatus
+from tests.docs_kit import DOCS, Page, code_in
 from tests.property.sights import explained, sight_of
 from tests.property.simulator import NOW, WORKER, Simulator
 from tests.property.strategies import flow
@@ -37,10 +38,21 @@ PAY = Step(name="pay", irreversible=True)
 BOOK = Step(name="book", compensate="unbook", options=Options(compensate_retry=NEVER))
 
 
+DOCUMENTED: Final = {
+    code_in(row[0])[0]: {*code_in(row[-1]), "attempt", "visit", "compensation", "replay", "more"}
+    for table in Page(DOCS / "explain.md").tables()
+    if table[0] == ["reason", "what it means", "what to do", "details"]
+    for row in table[1:]
+}
+"""For each reason the details that its page has."""
+
+
 def said(why: Explanation) -> tuple[Reason, str | None]:
-    """The main reason and its step; the whole answer must be JSON, but for the run's own fields."""
+    """The main reason and its step; all details and evidence are JSON, and the details are documented."""
     json.dumps([why.details, why.evidence, [a.arguments for a in why.next_actions]])
     json.dumps([[cause.details, cause.evidence] for cause in why.also])
+    for cause in why.causes:
+        assert set(cause.details) <= DOCUMENTED[cause.reason], cause.reason
     return why.reason, why.step
 
 
