@@ -173,3 +173,11 @@ class Explanation:
     next_actions: tuple[Action, ...]
     evidence: JSONObject
     at: datetime
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """All that holds, the main reason first."""
+        main = Cause(
+            reason=self.reason, step=self.step, summary=self.summary, details=self.details, evidence=self.evidence
+        )
+        return (main, *self.also)

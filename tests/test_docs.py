@@ -169,6 +169,12 @@ def test_every_error_is_explained() -> None:
     assert tree.text.splitlines() == ["SquidMeshError", *_tree(SquidMeshError)]
 
 
+def test_every_reason_is_explained_in_order_of_precedence() -> None:
+    page = PAGES["docs/explain.md"]
+    tables = [table[1:] for table in page.tables() if table[0][0] == "reason"]
+    assert [code_in(row[0])[0] for rows in tables for row in rows] == [str(reason) for reason in squidmesh.Reason]
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     page = PAGES["docs/reference.md"]
     sections = {code_in(title)[0] for title in page.sections(3) if code_in(title)}

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from squidmesh.cli.arguments import Commands
-from squidmesh.cli.commands import demo, deploy, diff, migrate, runs, schedules, start, steer, worker
+from squidmesh.cli.commands import demo, deploy, diff, migrate, reasons, runs, schedules, start, steer, worker
 from squidmesh.cli.exits import Exit, as_json, exit_of, explain
 from squidmesh.cli.output import Screen, one_line, talk
 
@@ -62,6 +62,7 @@ def commands() -> Commands:
         module.add(known)
     start.add_start(known)
     runs.add(known)
+    reasons.add(known)
     diff.add(known)
     steer.add(known)
     start.add_replay(known)

@@ -67,15 +67,15 @@ def _reviews(graph: Graph, sight: Sight) -> Iterator[Action]:
         needed = int(gate.settings.get("approvers", 1))
         voted = sum(vote.visit == job.visit for vote in sight.votes.get(name, ()))
         if voted + 1 < needed:
-            why = f"one of the {needed - voted} approvals that {name!r} still needs, by somebody who has not voted"
+            why = f"approve {name!r}: one of {needed - voted} approvals that are missing, by somebody who has not voted"
         elif voted:
-            why = f"the last approval that {name!r} needs, by somebody who has not voted: the run goes on"
+            why = f"approve {name!r}: the last approval that is missing, by somebody who has not voted"
         else:
-            why = f"{name!r} is approved, and the run goes on"
+            why = f"approve {name!r}: the run goes on"
         ways = graph.way(name, "rejected")
         lost = "the run fails" if ways is None else f"it goes on to {_where(ways.target)}"
         yield Action("approve_run", {"step": name}, why, needs=("actor",))
-        yield Action("reject_run", {"step": name}, f"{name!r} is rejected, and {lost}", needs=("actor",))
+        yield Action("reject_run", {"step": name}, f"reject {name!r}: {lost}", needs=("actor",))
 
 
 def _where(target: str) -> str:
@@ -91,11 +91,11 @@ def _unblocking(graph: Graph, sight: Sight) -> Iterator[Action]:
             continue  # which is decided as any gate
         what = "undoing it" if job.kind == JobKind.COMPENSATION else "it"
         yield _resolution(name, "rerun", f"run {name!r} once more: if {what} did nothing, or may be done twice")
-        yield _resolution(name, "completed", f"go on as if {name!r} had completed: if {what} was done (add its output)")
-        yield _resolution(name, "failed", f"take {name!r} as failed: what follows from that follows")
+        yield _resolution(name, "completed", f"take {name!r} as completed: if {what} was done (give its output)")
+        yield _resolution(name, "failed", f"take {name!r} as failed: the run goes the way of errors, or fails")
     for name, job in _live(sight).items():
         if job.kind == JobKind.GATE and graph.steps[name].kind is StepKind.PAUSE:
-            yield Action("unblock_run", {"step": name}, f"the run goes on from {name!r}")
+            yield Action("unblock_run", {"step": name}, f"let it go on from {name!r}")
 
 
 def _resolution(step: str, resolution: str, why: str) -> Action:
@@ -107,7 +107,7 @@ def _signals(graph: Graph, sight: Sight) -> Iterator[Action]:
         return
     waiting = [step for step, job in _live(sight).items() if job.kind == JobKind.SIGNAL]
     for name in sorted({str(graph.steps[step].settings["signal"]) for step in waiting}):
-        why = f"the signal {name!r} has come, and the run goes on; normally whoever it is about sends it"
+        why = f"send the signal {name!r}, in place of whoever should: the run goes on"
         yield Action("send_signal", {"name": name}, why, needs=("payload",))
 
 
@@ -115,7 +115,9 @@ def _retry(sight: Sight) -> Iterator[Action]:
     run = sight.run
     exhausted = (run.error or {}).get("type") == "VisitLimitReached"
     if run.status is RunStatus.FAILED and run.progress.undo is None and sight.can_go_on and not exhausted:
-        yield Action("retry_run", {}, "the run goes on from where it failed, with all its attempts again")
+        yield Action(
+            "retry_run", {}, "retry it: it goes on from where it failed, with all the attempts that a step has"
+        )
 
 
 def unsafe_steps(graph: Graph, sight: Sight) -> list[str]:
@@ -128,17 +130,21 @@ def _replay(graph: Graph, sight: Sight) -> Iterator[Action]:
         return
     unsafe = unsafe_steps(graph, sight)
     if unsafe:
-        why = f"a new run from the beginning, which does again what cannot be undone: {', '.join(unsafe)}"
+        why = f"replay it: a new run from the beginning, which does again what cannot be undone: {', '.join(unsafe)}"
         yield Action("replay_run", {"allow_irreversible": True}, why)
     else:
-        yield Action("replay_run", {}, "a new run from the beginning, with the same payload, on today's code")
+        yield Action(
+            "replay_run", {}, "replay it: a new run from the beginning, with the same payload, on today's graph"
+        )
 
 
 def _cancel(graph: Graph, sight: Sight) -> Iterator[Action]:
     status, progress = sight.run.status, sight.run.progress
     if status in CANCELLABLE:
-        yield Action("cancel_run", {}, "nothing more of the run is begun")
+        yield Action("cancel_run", {}, "cancel it: nothing more of it is begun")
         if graph.undoable & progress.seen:
-            yield Action("cancel_run", {"compensate": True}, "as well, and what its steps did is undone")
+            yield Action("cancel_run", {"compensate": True}, "cancel it and undo what its steps did")
     elif status in (RunStatus.CANCELLING, RunStatus.FAILING):
-        yield Action("cancel_run", {"force": True}, "what still executes is not waited for; its results come too late")
+        yield Action(
+            "cancel_run", {"force": True}, "do not wait for what still executes: its results will come too late"
+        )

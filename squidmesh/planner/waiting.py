@@ -166,7 +166,7 @@ class Waiting:
                 Reason.WORKER_LOST,
                 f"{self.what} is with a worker{where} that is lost{gone}: {then}",
                 **since,
-                workers=others,
+                alive=others,
             )
         summary = f"{self.what} is with the worker on {worker.host} (pid {worker.pid}), attempt {self.job.attempt}"
         return self._because(
@@ -202,7 +202,7 @@ class Waiting:
         if not self.seen.servers:
             summary = f"no live worker serves the queue {queue!r} of {self.what}: start one"
             return self._because(
-                Reason.NO_WORKER_FOR_QUEUE, summary, queue=queue, ready_at=since, workers=self.sight.workers
+                Reason.NO_WORKER_FOR_QUEUE, summary, queue=queue, ready_at=since, workers=0, alive=self.sight.workers
             )
         if (self._needs_code or parked) and not self.seen.knowing:
             serve = (
@@ -210,7 +210,7 @@ class Waiting:
             )
             summary = f"{serve}, and none has code for {self.what} of {self.sight.run.workflow}: deploy one that has"
             return self._because(
-                Reason.NO_WORKER_KNOWS_STEP, summary, queue=queue, knows=key, ready_at=since, serving=self.seen.servers
+                Reason.NO_WORKER_KNOWS_STEP, summary, queue=queue, knows=key, ready_at=since, workers=self.seen.servers
             )
         return None
 

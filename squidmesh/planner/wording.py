@@ -21,7 +21,7 @@ _UNITS: Final = (("d", 86400, 2 * 86400), ("h", 3600, 2 * 3600), ("min", 60, 2 *
 def lasted(seconds: float) -> str:
     """A duration, in the unit that says enough: ``45 s``, ``3 min``, ``5 h``, ``12 d``."""
     unit, size = next((unit, size) for unit, size, least in _UNITS if max(seconds, 0) >= least)
-    return f"{max(seconds, 0) // size:.0f} {unit}"
+    return f"{max(seconds, 0) / size:.0f} {unit}"
 
 
 def until(instant: datetime, now: datetime) -> str:

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from squidmesh import SquidMesh
+from squidmesh import Explanation, SquidMesh
 from tests.acceptance.cli_app import WORKFLOWS
 from tests.acceptance.cli_kit import HERE, ROOT, CommandLine
 
@@ -277,6 +278,38 @@ class TestInspect:
         said = bare("inspect", "17")
         assert (said.code, said.out) == (2, "")
         assert "'17' is not a run id" in said.err
+
+
+class TestExplain:
+    def test_it_says_why_and_what_may_be_done_without_the_app(self, bare: CommandLine, ended: dict[str, Run]) -> None:
+        said = bare("explain", ended["broken"].id).ok().out.splitlines()
+        assert said[3] == "reason   step_failed, step fail"
+        assert said[5].startswith("The run failed at step 'fail' ")
+        assert said[5].endswith(": ValueError: always.")
+        assert f"           squidmesh retry {ended['broken'].id} --app MODULE:ATTRIBUTE" in said
+
+    def test_what_nobody_serves_is_found_out(self, squidmesh: CommandLine) -> None:
+        run_id = squidmesh("start", "elsewhere").ok().out.strip()
+        said = squidmesh("explain", run_id).ok().out
+        assert "No live worker serves the queue 'slow' of step 'crawl': start one." in said
+        assert "squidmesh worker --queues slow:10\n" in said
+
+    def test_its_json_is_the_explanation(self, squidmesh: CommandLine, ended: dict[str, Run]) -> None:
+        why = squidmesh("explain", ended["order"].id, "--json").ok().json["explanation"]
+        assert set(why) == {field.name for field in fields(Explanation)}
+        assert (why["reason"], why["status"], why["run_id"]) == ("completed", "completed", str(ended["order"].id))
+        assert why["next_actions"] == [
+            {
+                "name": "replay_run",
+                "arguments": {"allow_irreversible": True},
+                "why": "replay it: a new run from the beginning, which does again what cannot be undone: charge",
+                "needs": [],
+            }
+        ]
+
+    def test_there_is_nothing_to_explain_of_no_run(self, bare: CommandLine) -> None:
+        assert bare("explain", uuid4()).code == 3
+        assert bare("explain", "x").code == 2
 
 
 class TestCancelAndReplay:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 
-from squidmesh.definition import Definition
 from squidmesh.errors import SquidMeshError
 from squidmesh.explanation import Action, Reason
 from squidmesh.planner.decisions import RESOLUTIONS
@@ -21,6 +20,7 @@ from tests.property.strategies import choices, flow
 from tests.property.wanderer import rich_definitions, wander
 
 if TYPE_CHECKING:
+    from squidmesh.definition import Definition
     from squidmesh.planner.plan import Plan
     from tests.property.strategies import Choices
 
@@ -96,7 +96,7 @@ def test_a_run_always_has_a_reason_that_fits_its_status(definition: Definition, 
     sim = Simulator(definition)
     for _ in wander(sim, chosen):
         why = explained(sim)
-        reasons = [why.reason, *(cause.reason for cause in why.also)]
+        reasons = [cause.reason for cause in why.causes]
         assert why.status in (sim.run.status, sim.shown)
         assert Reason.INCONSISTENT not in reasons
         assert reasons == sorted(reasons, key=lambda reason: reason.precedence)
@@ -107,7 +107,7 @@ def test_a_run_always_has_a_reason_that_fits_its_status(definition: Definition, 
         )
         if why.reason.precedence <= Reason.PAUSED_FOR_MANUAL_ACTION.precedence:
             assert sim.run.attention or sim.run.progress.gates, "a person is needed, and the run says so"
-        told = {cause.step for cause in (why, *why.also)}
+        told = {cause.step for cause in why.causes}
         assert set(filter(None, sim.live)) <= told or len(why.also) == MOST_TOLD, "every live step has its cause"
 
 
@@ -117,7 +117,7 @@ def test_nothing_is_said_to_go_on_by_itself_where_no_worker_is_alive(definition:
     sim = Simulator(definition)
     for _ in wander(sim, chosen):
         why = explained(sim, servers=0, knowing=0)
-        reasons = {why.reason, *(cause.reason for cause in why.also)}
+        reasons = {cause.reason for cause in why.causes}
         waiting = [job for job in sim.jobs.values() if job.state is JobState.READY and job.kind in SERVED]
         assert (Reason.NO_WORKER_FOR_QUEUE in reasons) >= bool(waiting)
         assert not reasons & {Reason.QUEUED, Reason.STEP_SCHEDULED, Reason.PENDING_DISPATCH, Reason.RESCUED}

@@ -96,7 +96,8 @@ def _move(sim: Simulator, chosen: Choices) -> bool:
 
 def _happening(sim: Simulator, slot: int, chosen: Choices) -> Happening:
     if sim.jobs[slot].kind in BODILESS:
-        return chosen.among((Elapsed(), Abandoned(ERROR), Returned()))
+        elapsing: tuple[Happening, ...] = (Elapsed(), Abandoned(ERROR), Returned())
+        return chosen.among(elapsing)
     endings: tuple[Happening, ...] = (
         *(Completed(), Completed(), Completed(), Completed(outcome="review"), Failed(ERROR, retry_after=7.0)),
         *(Failed(ERROR, retryable=False), Abandoned(ERROR), Abandoned(ERROR), Abandoned(ERROR, cut_off=True)),
@@ -113,9 +114,9 @@ def _ask(sim: Simulator, chosen: Choices) -> None:
         lambda: sim.review(chosen.among(steps), actor),
         lambda: sim.review(chosen.among(steps), actor, approve=False),
         lambda: sim.unblock(chosen.among(steps), chosen.among((None, "rerun", "completed", "failed"))),
-        lambda: sim.unblock(),
+        sim.unblock,
         lambda: sim.signal(chosen.among(("go", "stop")), {}, key=str(sim.run.seq)),
-        lambda: sim.retry(),
+        sim.retry,
         lambda: sim.cancel(compensate=chosen.once_in(2), force=chosen.once_in(3)) if chosen.once_in(2) else None,
     )
     try:

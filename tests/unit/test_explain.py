@@ -18,6 +18,7 @@ from squidmesh.planner.sight import MOST_AHEAD, SeenWorker
 from squidmesh.records import DEADLINE_SLOT, Lane
 from squidmesh.retry import NEVER, Constant, Retry
 from squidmesh.states import JobState, RunStatus
+from tests.docs_kit import DOCS, Page, code_in
 from tests.property.sights import explained, sight_of
 from tests.property.simulator import NOW, WORKER, Simulator
 from tests.property.strategies import flow
@@ -37,10 +38,21 @@ PAY = Step(name="pay", irreversible=True)
 BOOK = Step(name="book", compensate="unbook", options=Options(compensate_retry=NEVER))
 
 
+DOCUMENTED: Final = {
+    code_in(row[0])[0]: {*code_in(row[-1]), "attempt", "visit", "compensation", "replay", "more"}
+    for table in Page(DOCS / "explain.md").tables()
+    if table[0] == ["reason", "what it means", "what to do", "details"]
+    for row in table[1:]
+}
+"""For each reason the details that its page has."""
+
+
 def said(why: Explanation) -> tuple[Reason, str | None]:
-    """The main reason and its step; the whole answer must be JSON, but for the run's own fields."""
+    """The main reason and its step; all details and evidence are JSON, and the details are documented."""
     json.dumps([why.details, why.evidence, [a.arguments for a in why.next_actions]])
     json.dumps([[cause.details, cause.evidence] for cause in why.also])
+    for cause in why.causes:
+        assert set(cause.details) <= DOCUMENTED[cause.reason], cause.reason
     return why.reason, why.step
 
 
@@ -165,7 +177,9 @@ def test_paused_for_approval() -> None:
     why = explained(sim)
     assert said(why) == (Reason.PAUSED_FOR_APPROVAL, "vote")
     assert "and has 0 of 2; if nobody decides, it goes on to 'late' at 2026-03-01 09:05:00 UTC" in why.summary
-    assert why.next_actions[0].why == "one of the 2 approvals that 'vote' still needs, by somebody who has not voted"
+    assert (
+        why.next_actions[0].why == "approve 'vote': one of 2 approvals that are missing, by somebody who has not voted"
+    )
     assert actions(why)[:2] == [("approve_run", {"step": "vote"}), ("reject_run", {"step": "vote"})]
     assert why.next_actions[0].needs == ("actor",)
     assert why.details["targets"] == {"ok": "b", "rejected": None}
@@ -173,8 +187,8 @@ def test_paused_for_approval() -> None:
     sim.review("vote", {"name": "ann"})
     why = explained(sim)
     assert (why.details["approvals"], why.details["needed"], why.details["approved_by"]) == (1, 2, [{"name": "ann"}])
-    assert why.next_actions[0].why.startswith("the last approval that 'vote' needs")
-    assert why.next_actions[1].why == "'vote' is rejected, and the run fails"
+    assert why.next_actions[0].why.startswith("approve 'vote': the last approval")
+    assert why.next_actions[1].why == "reject 'vote': the run fails"
 
 
 def test_votes_of_an_earlier_visit_do_not_count() -> None:
@@ -233,7 +247,7 @@ def test_no_worker_for_queue() -> None:
     why = explained(Simulator(flow("a -> b", steps=(Step(name="a", options=Options(queue="mail")),))), servers=0)
     assert said(why) == (Reason.NO_WORKER_FOR_QUEUE, "a")
     assert why.summary == "No live worker serves the queue 'mail' of step 'a': start one."
-    assert (why.details["queue"], why.details["workers"]) == ("mail", 1)
+    assert (why.details["queue"], why.details["workers"], why.details["alive"]) == ("mail", 0, 1)
 
 
 def test_no_worker_knows_step() -> None:
