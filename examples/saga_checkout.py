@@ -58,7 +58,7 @@ def put_back(article: str, ctx: Context) -> None:
 
 
 def refund(cents: int, charged: str, ctx: Context) -> None:
-    """Undo ``charge``, whose output is there by now. A compensation is tried three times, unless it is said otherwise."""
+    """Undo ``charge``, whose output it gets. It is tried three times unless something else is said."""
     bank.move(-cents, ctx.idempotency_key)
     print(f"  refunded {charged}")
 
