@@ -97,6 +97,10 @@ SAID_AND_DONE = {
 
 AT_REST = {
     "a job is still claimed or ready": "SELECT run_id, step, state, worker FROM squidmesh.jobs WHERE state IN ('claimed', 'ready')",
+    "a run is said to be at work, and nothing of it is": """
+        SELECT r.id, r.status FROM squidmesh.runs r WHERE status IN ('pending', 'retrying', 'failing', 'cancelling')
+           AND NOT EXISTS (SELECT FROM squidmesh.jobs j
+                            WHERE j.run_id = r.id AND (j.state <> 'parked' OR j.reason = 'unknown_step'))""",
     "a run has not ended and nobody can see for what it waits": """
         SELECT r.id, r.status FROM squidmesh.runs r WHERE r.finished_at IS NULL AND NOT EXISTS (
                SELECT FROM squidmesh.jobs j WHERE j.run_id = r.id AND j.state IN ('parked', 'sleeping'))""",

@@ -230,15 +230,20 @@ def compare(place: Place, told: Told) -> None:
         query = "SELECT run_id, count(*) FROM squidmesh.audit_events WHERE type = ANY (%s) GROUP BY 1"
         return Counter(dict(place.lab.rows(query, list(types))))
 
-    assert {row[0] for row in place.lab.rows("SELECT id FROM squidmesh.runs")} == set(told.runs)
-    replays = place.lab.rows("SELECT id FROM squidmesh.runs WHERE replayed_from IS NOT NULL")
-    assert {row[0] for row in replays} == told.replays
-    assert audited("voted", "approved", "rejected") == told.reviews
-    assert audited("resumed", "resolved") == told.unblocked
-    assert audited("retried") == told.retried
-    assert set(audited("cancelled")) == told.cancelled
-    stored = place.lab.rows("SELECT run_id, name, key FROM squidmesh.signals")
-    assert Counter(stored) == Counter(told.signals)
+    def listed(query: str) -> Counter[Any]:
+        return Counter(row[0] if len(row) == 1 else row for row in place.lab.rows(query))
+
+    pairs: dict[str, tuple[Counter[Any], Counter[Any]]] = {
+        "runs": (listed("SELECT id FROM squidmesh.runs"), Counter(told.runs)),
+        "replays": (listed("SELECT id FROM squidmesh.runs WHERE replayed_from IS NOT NULL"), Counter(told.replays)),
+        "signals": (listed("SELECT run_id, name, key FROM squidmesh.signals"), Counter(told.signals)),
+        "reviews": (audited("voted", "approved", "rejected"), told.reviews),
+        "unblocked": (audited("resumed", "resolved"), told.unblocked),
+        "retried": (audited("retried"), told.retried),
+        "cancelled": (Counter(set(audited("cancelled"))), Counter(told.cancelled)),
+    }
+    wrong = {what: (stored - said, said - stored) for what, (stored, said) in pairs.items() if stored != said}
+    assert not wrong, f"stored and not told, told and not stored: {wrong}"
     alive = "SELECT id, status FROM squidmesh.runs WHERE id = ANY (%s) AND status NOT IN ('cancelled', 'failed')"
     assert not place.lab.rows(alive, list(told.cancelled))
     compare_bodies(place)

@@ -82,8 +82,8 @@ def charge(ctx: Context, reserved: int) -> dict[str, int] | Outcome:
     return Outcome("small") if reserved % 3 == 0 else {"charged": reserved}
 
 
-managers = order.approval("managers", approvers=2, deadline=3, output="decision")
-paid = order.wait_for("paid", payload=Paid, output="payment", timeout=3)
+managers = order.approval("managers", approvers=2, deadline=1.5, output="decision")
+paid = order.wait_for("paid", payload=Paid, output="payment", timeout=1.5)
 
 
 @order.step(irreversible=True, retry=Retry(max_attempts=2))
@@ -149,7 +149,7 @@ talk.transition(answer, on="again", to=hear)
 
 # -- a chore: what is queued, delayed, deferred and retried, before a deadline -----------------------------------------
 
-chore = Workflow("chore", payload=Order, deadline=6)
+chore = Workflow("chore", payload=Order, deadline=4)
 nap = chore.wait("nap", seconds=0.2)
 
 
