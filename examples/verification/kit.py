@@ -1,4 +1,4 @@
-"""What the verifications share: a database of their own, worker processes to kill, and a look at all rows at the end."""
+"""What the verifications share: a database of their own, worker processes to kill, and what they are in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kill all workers with ``kill -9`` and restart Postgres, while every kind of work is under way; then see it to its end.
+"""Kill all workers with ``kill -9`` and restart Postgres, while every kind of work is under way; see all to its end.
 
 From the top of the repository::
 

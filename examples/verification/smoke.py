@@ -61,13 +61,13 @@ def databases(dsn: str | None) -> Generator[str]:
 @contextmanager
 def database(server: str) -> Generator[str]:
     """The address of a new database."""
-    name = Identifier(f"squidmesh_smoke_{uuid4().hex[:12]}")
+    name = f"squidmesh_smoke_{uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(SQL("CREATE DATABASE {}").format(name))
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         try:
-            yield make_conninfo(server, dbname=name._obj[0])
+            yield make_conninfo(server, dbname=name)
         finally:
-            connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+            connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
 def run_one(name: str, server: str) -> str:
