@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from squidmesh import Constant, Context, Defer, Outcome, Retry, SquidMesh, Workflow
 
+SCHEMA: Final = os.environ.get("VERIFICATION_SCHEMA", "squidmesh")
+LEDGER: Final = "CREATE TABLE squidmesh.ledger (key text, attempt int)"
 FOLDER = Path(os.environ.get("VERIFICATION_FOLDER", "."))
 RETRY: Final = Retry(max_attempts=3, backoff=Constant(0.05))
 
@@ -45,7 +47,7 @@ def act(ctx: Context, fails: float = 0.0) -> None:
         raise ConnectionError("by chance")
 
 
-# -- an order: a saga with two people, a signal, and something that cannot be undone ---------------------------------
+# -- an order: a saga with two people, a signal, a ledger, and something that cannot be undone ----------------------
 
 
 @dataclass
@@ -86,6 +88,13 @@ managers = order.approval("managers", approvers=2, deadline=1.5, output="decisio
 paid = order.wait_for("paid", payload=Paid, output="payment", timeout=1.5)
 
 
+@order.step(transaction=True, retry=RETRY)
+def enter(ctx: Context) -> None:
+    """Write to the ledger, and fail now and then when that is done."""
+    ctx.connection.execute(f"INSERT INTO {SCHEMA}.ledger VALUES (%s, %s)", [ctx.idempotency_key, ctx.attempt])
+    act(ctx, fails=0.3)
+
+
 @order.step(irreversible=True, retry=Retry(max_attempts=2))
 def ship(ctx: Context, payment: Paid) -> dict[str, str]:
     act(ctx, fails=0.2)
@@ -96,7 +105,8 @@ order.transition(reserve, to=charge)
 order.transition(charge, to=managers)
 order.transition(charge, on="small", to=paid)
 order.transition(managers, to=paid)
-order.transition(paid, to=ship)
+order.transition(paid, to=enter)
+order.transition(enter, to=ship)
 
 # -- a trip: branches that are undone, one of which may fail, and a join that is skipped then ------------------------
 
@@ -247,4 +257,4 @@ for _kind, _step in KINDS.items():
         hardship.transition(_step, to=conclude)
 
 SOAKED: Final = (order, trip, talk, chore)
-mesh = SquidMesh(workflows=[*SOAKED, hardship], schema=os.environ.get("VERIFICATION_SCHEMA", "squidmesh"))
+mesh = SquidMesh(workflows=[*SOAKED, hardship], schema=SCHEMA)
