@@ -14,6 +14,7 @@ from squidmesh.planner.draft import Draft
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import NewAttempt, StartPlan
 from squidmesh.planner.planner import finish
+from squidmesh.planner.progress import visit_key
 from squidmesh.planner.scheduling import add_deadline, begin, lead_on, schedule, settle
 from squidmesh.states import AttemptStatus, ParkedReason, RunStatus
 
@@ -56,7 +57,7 @@ def plan_retry(
 
     Raises:
         IllegalMove: The run has not failed.
-        NotRetryable: It cannot go on from there.
+        NotRetryable: It cannot go on from there, or would fail again at once.
         NeedsMore: Something else must be read before this can be decided.
     """
     if run.status is not RunStatus.FAILED:
@@ -74,8 +75,10 @@ def plan_retry(
     draft.progress.failed_at = 0
     for attempt in ended:
         _go_on(draft, attempt)
-    add_deadline(draft)
-    finish(draft)
+    if finish(draft).ending is not None:
+        said = (draft.error or {}).get("message")
+        raise NotRetryable(run.id, f"it would fail again at once: {said}; replay it instead")
+    add_deadline(draft)  # once the joins are decided: only then is it clear whether anything is live
     steps = sorted({job.step for job in draft.next.values() if job is not None and job.step})
     draft.audit("retried", actor=actor, comment=comment, steps=steps)
     return draft.conclude()
@@ -106,12 +109,18 @@ def _go_on(draft: Draft, attempt: Attempt) -> None:
     _forget_spoiling(draft, name)
     number = attempt.attempt + (attempt.status is AttemptStatus.FAILED)
     if number > 1:
-        draft.progress.retried[name] = number - 1
+        draft.progress.retried[visit_key(name, attempt.visit)] = number - 1
     draft.progress.come_back(graph, name)
-    # An irreversible step that was cut off while the run failed: only a person knows what it did.
-    unknown = attempt.status is AttemptStatus.ABANDONED and graph.steps[name].irreversible
-    trouble = ParkedReason.INTERRUPTED if unknown else None
+    trouble = _trouble(attempt, irreversible=graph.steps[name].irreversible)
     begin(draft, graph.steps[name], visit=attempt.visit, attempt=number, saw=attempt.saw, trouble=trouble)
+
+
+def _trouble(attempt: Attempt, *, irreversible: bool) -> ParkedReason | None:
+    """Why a person must be asked before the visit goes on."""
+    if attempt.status is AttemptStatus.ABANDONED and irreversible:
+        return ParkedReason.INTERRUPTED  # it was cut off while the run failed: only a person knows what it did
+    parked = (attempt.error or {}).get("parked") if attempt.status is AttemptStatus.CANCELLED else None
+    return None if parked is None else ParkedReason(parked)  # it waited for a person when it was taken away
 
 
 def _forget_spoiling(draft: Draft, name: str) -> None:
@@ -177,7 +186,9 @@ def plan_replay(graph: Graph, blank: LockedRun, history: Sequence[Attempt], fact
     if gone := sorted({attempt.step for attempt in copied if (attempt.step, attempt.visit) in undone}):
         raise InvalidOption("from_step", f"what {', '.join(gone)} did was undone; replay from there, or from the start")
     kept = {(attempt.step, attempt.visit) for attempt in copied}
-    repeated = [a.step for a in ended if a.status in DONE and (a.step, a.visit) not in kept]
+    # Not only the latest attempt counts: what was interrupted, and taken away then, may have done what it does.
+    steps = [attempt for attempt in history if attempt.kind != "compensation" and attempt.status in DONE]
+    repeated = [attempt.step for attempt in steps if (attempt.step, attempt.visit) not in kept]
     names = tuple(dict.fromkeys(attempt.step for attempt in copied))
     draft.audit("replayed", from_step, copied=list(names), steps=sorted(set(live)))
     draft.executed = False

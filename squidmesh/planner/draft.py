@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from squidmesh.errors import InconsistentRun
 from squidmesh.planner.facts import NeedsMore
 from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAudit, NewSignal, NextJob, Plan
+from squidmesh.planner.progress import visit_key
 from squidmesh.records import BODILESS, DEADLINE_SLOT, JobKind
 from squidmesh.states import RUN_MOVES, AttemptStatus, JobState, ParkedReason, RunStatus, may_move, shown_status
 
@@ -143,6 +144,8 @@ class Draft:
     def leave(self, job: Job | NextJob) -> None:
         """The step is not live any more."""
         self.progress.leave(self.graph, job.step)
+        if self.progress.retried:
+            self.progress.retried.pop(visit_key(job.step, job.visit), None)
         self._count(job, -1)
         self.next[job.slot] = None
         self.freed.append(job.slot)
@@ -200,7 +203,7 @@ class Draft:
 
         Args:
             reason: Why, for the history.
-            force: Also what executes: its result will come too late.
+            force: Also what executes: its result will come too late, and nobody knows what it has done.
 
         Raises:
             NeedsMore: Not all jobs of the run were given.
@@ -213,9 +216,14 @@ class Draft:
         for _, job in sorted({**self.jobs, **self.next}.items(), key=lambda item: item[0]):
             if job is None or job.kind == JobKind.TIMER:
                 continue
-            if force or job.state is not JobState.CLAIMED or job.kind in BODILESS:
-                self.record(job, AttemptStatus.CANCELLED, error={"type": "Cancelled", "message": reason})
-                self.leave(job)
+            executes = job.state is JobState.CLAIMED and job.kind not in BODILESS
+            if executes and not force:
+                continue
+            error: JSONObject = {"type": "Cancelled", "message": reason}
+            if job.state is JobState.PARKED and ParkedReason(str(job.reason)).is_trouble:
+                error["parked"] = str(job.reason)
+            self.record(job, AttemptStatus.ABANDONED if executes else AttemptStatus.CANCELLED, error=error)
+            self.leave(job)
 
     def conclude(self, *, may_snapshot: bool = False) -> Plan:
         """The finished plan."""

@@ -25,7 +25,7 @@ from squidmesh.planner.outcome import (
     Unknown,
 )
 from squidmesh.planner.plan import NextJob, StartPlan
-from squidmesh.planner.progress import Undo
+from squidmesh.planner.progress import Undo, visit_key
 from squidmesh.planner.scheduling import add_deadline, lead_on, output_of, schedule, settle
 from squidmesh.records import BODILESS, JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
@@ -236,7 +236,8 @@ def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed) -> None:
     """Another attempt, else the error transition, else the run fails."""
     options, undoing = draft.graph.steps[job.step].options, job.kind == JobKind.COMPENSATION
     policy = options.compensate_retry if undoing else options.retry
-    made = job.attempt - (0 if undoing else draft.progress.retried.get(job.step, 0))
+    before = draft.progress.retried.get(visit_key(job.step, job.visit), 0) if draft.progress.retried else 0
+    made = job.attempt - (0 if undoing else before)
     delay = policy.delay_after(made, failed.chance) if failed.retryable else None
     error = failed.error
     if failed.retry_after is not None and policy.max_attempts == 1:

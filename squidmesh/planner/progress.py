@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from squidmesh.records import JSONObject
 
 
+def visit_key(step: str, visit: int) -> str:
+    """A visit as a key of stored state."""
+    return f"{step}/{visit}"
+
+
 class Undo(NamedTuple):
     """How the undoing of completed visits stands; stored as a list.
 
@@ -49,7 +54,7 @@ class Progress:
         watched: Whether somebody asked to be notified of the end.
         deadline: Whether the run has a deadline, which is a job that belongs to no step.
         signals: How many signals of a name came before anything waited for them.
-        retried: For steps of a failed run that are tried again, how many attempts were made before.
+        retried: For visits that are tried again since the run had failed, how many attempts were made before.
         failed_at: The place in the history of what made the run fail.
         undo: How completed visits are being undone, once they are.
     """

@@ -227,7 +227,7 @@ def _asked(sim: Simulator) -> Iterator[Simulator]:
         for step in steps
         for resolution in (None, "rerun", "completed", "failed")
     ]
-    if sim.run.progress.retried.get("retried", 0) < MOST_RETRIES:
+    if sim.run.progress.retried.get("retried/1", 0) < MOST_RETRIES:
         asked.append(lambda run: run.retry())
     for request in asked:
         after = sim.fork()
