@@ -295,10 +295,18 @@ class Draft:
     def _attention(self, status: RunStatus) -> str | None:
         undo = self.progress.undo
         if self.progress.troubles:
-            return self.attention
+            return self._trouble_left()
         if status is RunStatus.CANCELLED and undo is not None and undo.left:
             return NOT_COMPENSATED
         cancelled = undo is not None and undo.cancelled
         if status in (RunStatus.FAILING, RunStatus.FAILED) or (status is RunStatus.COMPENSATING and not cancelled):
             return RunStatus.FAILED
         return RunStatus.PAUSED if self.progress.gates else None
+
+    def _trouble_left(self) -> str | None:
+        """What went wrong last; another trouble that is left, once that is mended."""
+        if not self.has_all_jobs:
+            return self.attention  # nothing is mended without having looked at all jobs
+        parked = [job for job in {**self.jobs, **self.next}.values() if job and job.state is JobState.PARKED]
+        left = sorted({str(job.reason) for job in parked if ParkedReason(str(job.reason)).is_trouble})
+        return self.attention if self.attention in left else left[0]
