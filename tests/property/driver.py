@@ -151,7 +151,8 @@ class Driver:
             return lambda: sim.review(step, chosen.among(("ada", "bob")), approve=approve)
         if what == "unblock":
             return lambda: sim.unblock(step, chosen.among(RESOLUTIONS))
-        return lambda: self._send(chosen.among(("go", "stop")))
+        signals = {str(step.settings["signal"]) for step in sim.graph.steps.values() if step.kind is StepKind.SIGNAL}
+        return lambda: self._send(chosen.among((*sorted(signals), "stop")))
 
     def _help(self, job: Job) -> Plan:
         """Do what the job waits for, in one of the ways there are."""

@@ -204,10 +204,7 @@ class Simulator:
 
     def review(self, step: str | None = None, actor: JSON = "someone", *, approve: bool = True) -> Plan:
         """Approve or reject."""
-        votes: dict[str, list[Vote]] = {}
-        for audit in self.audits:
-            if audit.type == "voted" and audit.step is not None:
-                votes.setdefault(audit.step, []).append(Vote(audit.metadata["visit"], audit.actor))
+        votes = self.votes()
         plan = self.ask(
             lambda jobs, facts: plan_review(
                 self.graph,
@@ -223,6 +220,14 @@ class Simulator:
         )
         self.apply(plan)
         return plan
+
+    def votes(self) -> dict[str, list[Vote]]:
+        """The approvals that were not the last ones needed, by step."""
+        found: dict[str, list[Vote]] = {}
+        for audit in self.audits:
+            if audit.type == "voted" and audit.step is not None:
+                found.setdefault(audit.step, []).append(Vote(audit.metadata["visit"], audit.actor))
+        return found
 
     def unblock(self, step: str | None = None, resolution: str | None = None, output: Output | None = None) -> Plan:
         """Let a paused run go on."""
