@@ -164,6 +164,8 @@ def plan_watch(graph: Graph, run: LockedRun) -> Plan | None:
 def finish(draft: Draft) -> Draft:
     """Follow up what was decided: joins and kept signals; or what a run that is ending does next."""
     settle(draft)
+    if draft.ending is None:
+        return draft
     if draft.ending is RunStatus.FAILING and draft.run.status is not RunStatus.FAILING:
         draft.withdraw("the run failed")
     compensation.begin(draft)

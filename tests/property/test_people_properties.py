@@ -75,7 +75,9 @@ def test_the_counts_are_those_of_the_jobs_and_attention_says_what_is_wanted(
 ) -> None:
     for sim, _, turn in lived(definition, chosen):
         jobs, progress, status = steps(sim), sim.run.progress, sim.run.status
-        troubles = [str(j.reason) for j in jobs if j.state is JobState.PARKED and ParkedReason(str(j.reason)).is_trouble]
+        troubles = [
+            str(j.reason) for j in jobs if j.state is JobState.PARKED and ParkedReason(str(j.reason)).is_trouble
+        ]
         assert progress.live_count == len(jobs)
         assert progress.twice == {step: n for step, n in Counter(job.step for job in jobs).items() if n > 1}
         assert progress.gates == sum(is_gate(job) for job in jobs)

@@ -113,7 +113,19 @@ class Mirrored(Simulator):
         attempts = [as_json(a) for a in self.history if isinstance(a, NewAttempt) and a.kind != "snapshot"]
         found = self._session.run(read_history(RUN_ID, -1, 10_000))
         for new, old in zip(attempts, found, strict=True):
-            for name in ("seq", "step", "visit", "attempt", "status", "outcome", "error", "worker", "saw", "takes", "kind"):
+            for name in (
+                "seq",
+                "step",
+                "visit",
+                "attempt",
+                "status",
+                "outcome",
+                "error",
+                "worker",
+                "saw",
+                "takes",
+                "kind",
+            ):
                 assert getattr(new, name) == getattr(old, name), name
             assert old.output == (None if new.output is None else json.loads(new.output.text))
         audits = self._session.run(read_audits(RUN_ID, -1, None))

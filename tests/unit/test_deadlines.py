@@ -63,7 +63,9 @@ def test_what_ends_in_the_same_batch_counts_before_the_deadline_if_it_came_first
     sim = limited("a -> END")
     for step in ("a", ""):
         sim.start(step)
-    done, over = (sim.finding(sim.slot_of(step), happening) for step, happening in (("a", Completed()), ("", Elapsed())))
+    done, over = (
+        sim.finding(sim.slot_of(step), happening) for step, happening in (("a", Completed()), ("", Elapsed()))
+    )
     other = sim.fork()
     sim.save(over, done)
     assert status_of(sim) is RunStatus.FAILED

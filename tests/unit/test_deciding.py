@@ -43,9 +43,7 @@ def test_a_run_that_cannot_be_decided_may_need_more_to_be_quarantined(monkeypatc
     monkeypatch.setattr(deciding, "plan_findings", faulty)
     registry = Registry(())
     registry._graphs[sims[0].run.fingerprint] = sims[0].graph
-    cases = [
-        Case(run=sim.run, jobs=sim.jobs, findings=[sim.finding(sim.slot_of("slow"), Completed())]) for sim in sims
-    ]
+    cases = [Case(run=sim.run, jobs=sim.jobs, findings=[sim.finding(sim.slot_of("slow"), Completed())]) for sim in sims]
     flow_ = decide(registry, cases)
     (asked,) = next(flow_).statements
     assert asked.name == "read_completions"
