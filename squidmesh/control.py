@@ -45,14 +45,17 @@ class Control(Mesh):
 
         Args:
             run_id: Its id.
-            compensate: Whether to undo then what its steps did, by their compensations.
-            force: Whether not to wait for what executes; its result will come too late. Also of a run that is ending.
+            compensate: Whether to undo then what its steps did, by their compensations. Also of a run that is being
+                cancelled, as long as something of it executes.
+            force: Whether not to wait for what executes; its result will come too late, and what it did is not known.
+                Also of a run that is failing, or being cancelled, already.
             actor: Who cancels it, for the audit: a text or an object.
             comment: Why, for the audit.
             connection: A psycopg connection to take part in the transaction of.
 
         Raises:
-            IllegalMove: It has completed or failed, or is failing.
+            IllegalMove: It has completed or failed, is failing (without ``force``), or what it did is being undone;
+                or it was cancelled without undoing, which is wanted now.
         """
         flow = self._steering.cancel(
             run_id_of(run_id), actor=actor, comment=comment, compensate=compensate, force=force

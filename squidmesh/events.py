@@ -206,7 +206,7 @@ def events_of(plan: Plan) -> Iterator[Event]:
         where: JSONObject = {**about, "step": job.step, "attempt": job.attempt, "queue": job.queue}
         if (job.step, job.visit, job.attempt - 1) in failed:
             yield Event(STEP_RETRY_SCHEDULED, run.id, {**where, "attempt": job.attempt - 1}, {"delay": job.delay})
-        if job.state is not JobState.PARKED:
+        if job.state is not JobState.PARKED and job.kind != JobKind.TIMER:
             yield Event(RUN_DISPATCHED, run.id, where, {"delay": job.delay})
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from squidmesh.errors import RunNotFound
+from squidmesh.planner.again import may_retry
 from squidmesh.planner.explain import explain
+from squidmesh.states import RunStatus
+from squidmesh.steering import history_from
 from squidmesh.store.sight import read_explanation
 from squidmesh.store.statements import ask
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def explain_run(operations: Operations, run_id: UUID) -> Flow[Explanation]:
-    """Explain a run. All that is judged was read by one statement; its graph never changes.
+    """Explain a run. All that is judged was read by one statement; its graph never changes, nor does what has ended.
 
     Raises:
         RunNotFound: There is no such run.
@@ -28,5 +32,8 @@ def explain_run(operations: Operations, run_id: UUID) -> Flow[Explanation]:
     if sight is None:
         raise RunNotFound(run_id)
     graph = yield from operations.graph(sight.run.fingerprint)
+    if sight.run.status is RunStatus.FAILED and sight.can_go_on:
+        since = yield from history_from(run_id, sight.run.progress.failed_at - 1)
+        sight = replace(sight, can_go_on=may_retry(graph, sight.run, since))
     explained: Explanation = explain(graph, sight, registered=sight.run.workflow in operations.registry.workflows)
     return explained

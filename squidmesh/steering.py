@@ -57,12 +57,16 @@ class Steering:
     ) -> Flow[tuple[Run, Plan | None]]:
         """Cancel a run."""
         said = remark(actor=actor, comment=comment)
+        for option, value in (("compensate", compensate), ("force", force)):
+            if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - who does not check types
+                raise InvalidOption(option, f"must be True or False, not {quote(value)}")
         graph, locked = yield from self._lock(run_id)
         decision = partial(plan_cancel, actor=said.actor, comment=said.comment, compensate=compensate, force=force)
         return (yield from self._decide_and_save(graph, locked, decision))
 
     def review(self, run_id: UUID, *, approve: bool, step: str | None, remark: Remark) -> Flow[tuple[Run, Plan | None]]:
         """Approve or reject."""
+        _check_name("step", step)
         graph, locked = yield from self._lock(run_id)
         votes, now = yield from ask(store.read_votes(run_id))
         decision = partial(plan_review, approve=approve, step=step, remark=remark, votes=votes, now=now)
@@ -72,6 +76,7 @@ class Steering:
         self, run_id: UUID, *, step: str | None, resolution: str | None, output: object, remark: Remark
     ) -> Flow[tuple[Run, Plan | None]]:
         """Let a paused run go on."""
+        _check_name("step", step)
         encoded = None if output is None else _output(output)
         graph, locked = yield from self._lock(run_id)
         decision = partial(plan_unblock, step=step, resolution=resolution, output=encoded, remark=remark)
@@ -81,6 +86,7 @@ class Steering:
         self, run_id: UUID, name: str, payload: object, *, key: str | None, actor: JSON
     ) -> Flow[tuple[Run, Plan | None]]:
         """Send a signal; one that was sent already changes nothing."""
+        _check_name("name", name, optional=False)
         said, delivery = remark(actor=actor, comment=None), _checked_key(key)
         graph, locked = yield from self._lock(run_id)
         known = yield from ask(store.find_signal(run_id, name, delivery))
@@ -113,7 +119,7 @@ class Steering:
         said = remark(actor=actor, comment=comment)
         graph, locked = yield from self._lock(run_id)
         failed_at = locked.run.progress.failed_at
-        since = (yield from _history(run_id, after=failed_at - 1)) if failed_at else []
+        since = (yield from history_from(run_id, after=failed_at - 1)) if failed_at else []
         decision = partial(plan_retry, since=since, actor=said.actor, comment=said.comment)
         return (yield from self._decide_and_save(graph, locked, decision))
 
@@ -129,6 +135,7 @@ class Steering:
             WorkflowNotFound: Its workflow is not registered here.
             InvalidOption: It cannot go on from that step.
         """
+        _check_name("from_step", from_step)
         run, done = yield Batch((store.read_run(run_id), store.list_done_steps(run_id)))
         if run is None:
             raise RunNotFound(run_id)
@@ -138,7 +145,7 @@ class Steering:
         workflow = self.operations.registry.workflow(run.workflow)
         plan = self.operations.start_plan(workflow)
         if from_step is not None:
-            history = yield from _history(run_id, after=0)
+            history = yield from history_from(run_id, after=0)
             replay = self._fold(workflow, run, history, from_step)
             plan, done = replay.start, list(replay.repeated)
         unsafe = [step for step in done if step in source.steps and not source.steps[step].repeatable]
@@ -179,7 +186,7 @@ class Steering:
         return (yield from self.operations.save_and_read(locked.run.id, plan))
 
 
-def _history(run_id: UUID, after: int) -> Flow[list[Attempt]]:
+def history_from(run_id: UUID, after: int) -> Flow[list[Attempt]]:
     """All ended attempts from a place in the history on."""
     found: list[Attempt] = []
     while True:
@@ -219,6 +226,14 @@ def remark(*, actor: JSON = None, comment: object = None, metadata: object = Non
 
 def _blank(value: object) -> bool:
     return isinstance(value, str) and not value.strip()
+
+
+def _check_name(option: str, value: object, *, optional: bool = True) -> None:
+    """Check a name that somebody gives: whether there is such a thing, is found out later."""
+    if value is None and optional:
+        return
+    if not isinstance(value, str) or not value.isprintable():
+        raise InvalidOption(option, f"must be a name, as text, not {quote(value)}")
 
 
 def _output(output: object) -> Output:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 from squidmesh.context import Outcome
 from squidmesh.errors import IllegalMove, InvalidOption, NotRetryable
 from squidmesh.planner.draft import Draft
+from squidmesh.planner.facts import Facts, NeedsMore
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import NewAttempt, StartPlan
 from squidmesh.planner.planner import finish
+from squidmesh.planner.progress import visit_key
 from squidmesh.planner.scheduling import add_deadline, begin, lead_on, schedule, settle
 from squidmesh.records import JobKind
 from squidmesh.states import AttemptStatus, ParkedReason, RunStatus
@@ -21,7 +23,6 @@ from squidmesh.states import AttemptStatus, ParkedReason, RunStatus
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from squidmesh.planner.facts import Facts
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.plan import LockedRun, Plan
     from squidmesh.records import JSON, Attempt, Job
@@ -57,7 +58,7 @@ def plan_retry(
 
     Raises:
         IllegalMove: The run has not failed.
-        NotRetryable: It cannot go on from there.
+        NotRetryable: It cannot go on from there, or would fail again at once.
         NeedsMore: Something else must be read before this can be decided.
     """
     if run.status is not RunStatus.FAILED:
@@ -75,11 +76,27 @@ def plan_retry(
     draft.progress.failed_at = 0
     for attempt in ended:
         _go_on(draft, attempt)
-    add_deadline(draft)
-    finish(draft)
+    if finish(draft).ending is not None:
+        raise NotRetryable(run.id, f"it would fail again at once: {_message(draft)}; replay it instead")
+    add_deadline(draft)  # once the joins are decided: only then is it clear whether anything is live
     steps = sorted({job.step for job in draft.next.values() if job is not None and job.step})
     draft.audit("retried", actor=actor, comment=comment, steps=steps)
     return draft.conclude()
+
+
+def _message(draft: Draft) -> JSON:
+    return None if draft.error is None else draft.error.get("message")
+
+
+def may_retry(graph: Graph, run: LockedRun, since: Sequence[Attempt]) -> bool:
+    """Whether ``plan_retry`` would let a run go on; the arguments are its."""
+    try:
+        plan_retry(graph, run, {}, Facts(), since=since, actor=None, comment=None)
+    except NeedsMore:
+        return True
+    except (IllegalMove, NotRetryable):
+        return False
+    return True
 
 
 def _latest(attempts: Iterable[Attempt]) -> list[Attempt]:
@@ -107,12 +124,18 @@ def _go_on(draft: Draft, attempt: Attempt) -> None:
     _forget_spoiling(draft, name)
     number = attempt.attempt + (attempt.status is AttemptStatus.FAILED)
     if number > 1:
-        draft.progress.retried[name] = number - 1
+        draft.progress.retried[visit_key(name, attempt.visit)] = number - 1
     draft.progress.come_back(graph, name)
-    # An irreversible step that was cut off while the run failed: only a person knows what it did.
-    unknown = attempt.status is AttemptStatus.ABANDONED and graph.steps[name].irreversible
-    trouble = ParkedReason.INTERRUPTED if unknown else None
+    trouble = _trouble(attempt, irreversible=graph.steps[name].irreversible)
     begin(draft, graph.steps[name], visit=attempt.visit, attempt=number, saw=attempt.saw, trouble=trouble)
+
+
+def _trouble(attempt: Attempt, *, irreversible: bool) -> ParkedReason | None:
+    """Why a person must be asked before the visit goes on."""
+    if attempt.status is AttemptStatus.ABANDONED and irreversible:
+        return ParkedReason.INTERRUPTED  # it was cut off while the run failed: only a person knows what it did
+    parked = (attempt.error or {}).get("parked") if attempt.status is AttemptStatus.CANCELLED else None
+    return None if parked is None else ParkedReason(parked)  # it waited for a person when it was taken away
 
 
 def _forget_spoiling(draft: Draft, name: str) -> None:
@@ -178,7 +201,9 @@ def plan_replay(graph: Graph, blank: LockedRun, history: Sequence[Attempt], fact
     if gone := sorted({attempt.step for attempt in copied if (attempt.step, attempt.visit) in undone}):
         raise InvalidOption("from_step", f"what {', '.join(gone)} did was undone; replay from there, or from the start")
     kept = {(attempt.step, attempt.visit) for attempt in copied}
-    repeated = [a.step for a in ended if a.status in DONE and (a.step, a.visit) not in kept]
+    # Not only the latest attempt counts: what was interrupted, and taken away then, may have done what it does.
+    steps = [attempt for attempt in history if attempt.kind != "compensation" and attempt.status in DONE]
+    repeated = [attempt.step for attempt in steps if (attempt.step, attempt.visit) not in kept]
     names = tuple(dict.fromkeys(attempt.step for attempt in copied))
     draft.audit("replayed", from_step, copied=list(names), steps=sorted(set(live)))
     # What was taken over was not at work here; a wait for a signal is, as in any other run.

@@ -16,7 +16,7 @@ from squidmesh.planner import compensation
 from squidmesh.planner.draft import Draft
 from squidmesh.planner.plan import NewSignal, NextJob
 from squidmesh.planner.planner import fail_for_good, finish
-from squidmesh.planner.scheduling import lead_on, output_of
+from squidmesh.planner.scheduling import PARKED, lead_on, output_of
 from squidmesh.records import JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
 
@@ -149,7 +149,7 @@ def plan_unblock(
     draft = Draft(graph, run, jobs, facts)
     job = _find(draft, "unblock", step, _can_be_unblocked)
     draft.executed = True
-    if job.kind == JobKind.GATE:
+    if job.kind == JobKind.GATE and job.reason != ParkedReason.QUARANTINED:
         if resolution is not None or output is not None:
             raise InvalidOption("resolution", f"step {job.step!r} is a pause, which only goes on; leave it out")
         _audit(draft, "resumed", job, remark)
@@ -182,7 +182,9 @@ def _resolve(draft: Draft, job: Job, resolution: str, output: Output | None, rem
     if resolution == "rerun":
         alone = step.irreversible and job.kind != JobKind.COMPENSATION
         lane = Lane.ALONE if alone else Lane.AHEAD
-        draft.again(job, replace(NextJob.same(job), crashes=0, lane=lane))
+        # A gate's time-out is decided again; until then it waits for what it always waited for.
+        reason = PARKED[step.kind][0] if step.kind in PARKED else None
+        draft.again(job, replace(NextJob.same(job), crashes=0, lane=lane, reason=reason))
     elif resolution == "completed":
         undone = job.kind == JobKind.COMPENSATION
         draft.record(job, AttemptStatus.COMPLETED, outcome=Outcome.OK, output=output)

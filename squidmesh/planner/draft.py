@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from squidmesh.errors import InconsistentRun
 from squidmesh.planner.facts import NeedsMore
 from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAudit, NewSignal, NextJob, Plan
+from squidmesh.planner.progress import visit_key
 from squidmesh.records import BODILESS, DEADLINE_SLOT, JobKind
 from squidmesh.states import RUN_MOVES, AttemptStatus, JobState, ParkedReason, RunStatus, may_move, shown_status
 
@@ -52,11 +53,11 @@ class Draft:
         self.jobs = jobs
         self.facts = facts
         self.progress = run.progress.copy()
-        self.has_all_jobs = len(jobs) == run.progress.live_count + run.progress.deadline
         self.seq = run.seq
         self.error = run.error
         self.attention = run.attention
-        self.ending: RunStatus | None = run.status if run.status.ending or run.status.terminal else None
+        going_on = run.status is RunStatus.RUNNING or not (run.status.ending or run.status.terminal)
+        self.ending: RunStatus | None = None if going_on else run.status
         """How the run ends or has ended; None while it goes on."""
         self.executed = False
         """Whether anything was at work: a run of which nothing ever was is still pending."""
@@ -71,6 +72,11 @@ class Draft:
         """The slots of jobs that left, for those that come: what a step leads to takes over its slot."""
         self.early: list[NextJob] = []
         """The waits that a kept signal ends at once."""
+
+    @property
+    def has_all_jobs(self) -> bool:
+        """Whether all jobs of the run were read."""
+        return len(self.jobs) == self.run.progress.live_count + self.run.progress.deadline
 
     # -- writing down what happened ------------------------------------------------------------------------------
 
@@ -143,6 +149,8 @@ class Draft:
     def leave(self, job: Job | NextJob) -> None:
         """The step is not live any more."""
         self.progress.leave(self.graph, job.step)
+        if self.progress.retried:
+            self.progress.retried.pop(visit_key(job.step, job.visit), None)
         self._count(job, -1)
         self.next[job.slot] = None
         self.freed.append(job.slot)
@@ -166,6 +174,10 @@ class Draft:
 
     def _count(self, job: Job | NextJob, by: int) -> None:
         """Count a job among those for which the run waits: for a human, or else for a further attempt."""
+        if job.kind is JobKind.STEP and job.state is not JobState.PARKED:
+            if job.attempt > 1:  # nearly all jobs are looked at no further
+                self.progress.retrying += by
+            return
         if job.kind == JobKind.TIMER:
             return
         reason = ParkedReason(str(job.reason)) if job.state is JobState.PARKED else None
@@ -200,7 +212,7 @@ class Draft:
 
         Args:
             reason: Why, for the history.
-            force: Also what executes: its result will come too late.
+            force: Also what executes: its result will come too late, and nobody knows what it has done.
 
         Raises:
             NeedsMore: Not all jobs of the run were given.
@@ -213,17 +225,31 @@ class Draft:
         for _, job in sorted({**self.jobs, **self.next}.items(), key=lambda item: item[0]):
             if job is None or job.kind == JobKind.TIMER:
                 continue
-            if force or job.state is not JobState.CLAIMED or job.kind in BODILESS:
-                self.record(job, AttemptStatus.CANCELLED, error={"type": "Cancelled", "message": reason})
-                self.leave(job)
+            executes = job.state is JobState.CLAIMED and job.kind not in BODILESS
+            if executes and not force:
+                continue
+            error: JSONObject = {"type": "Cancelled", "message": reason}
+            if job.state is JobState.PARKED and ParkedReason(str(job.reason)).is_trouble:
+                error["parked"] = str(job.reason)
+            self.record(job, AttemptStatus.ABANDONED if executes else AttemptStatus.CANCELLED, error=error)
+            self.leave(job)
 
     def conclude(self, *, may_snapshot: bool = False) -> Plan:
         """The finished plan."""
         status = self._status()
-        running = shown_status(self.run.status, claimed=True)
-        if not may_move(RUN_MOVES, self.run.status, status) and not may_move(RUN_MOVES, running, status):
-            raise AssertionError(f"the planner would move run {self.run.id} from {self.run.status} to {status}")
-        self._announce_gates()
+        self._check_move(status)
+        moved: list[NextJob] = []
+        added: list[NextJob] = []
+        removed: list[int] = []
+        for slot, job in self.next.items():
+            known = slot in self.jobs
+            if job is not None:
+                (moved if known else added).append(job)
+                if job.kind is JobKind.GATE and not (known and job.same_visit):
+                    # Gates are announced once it is clear that the run really waits at them.
+                    self.audit("paused", job.step, visit=job.visit, reason=job.reason)
+            elif known:
+                removed.append(slot)
         plan = Plan(
             run=self.run,
             status=status,
@@ -233,9 +259,9 @@ class Draft:
             error=self.error,
             attempts=self.attempts,
             audits=self.audits,
-            moved=[job for slot, job in self.next.items() if job is not None and slot in self.jobs],
-            added=[job for slot, job in self.next.items() if job is not None and slot not in self.jobs],
-            removed=[slot for slot, job in self.next.items() if job is None and slot in self.jobs],
+            moved=moved,
+            added=added,
+            removed=removed,
             discarded=self.discarded,
             flag=status.ending and not self.run.status.ending,
             signals=self.signals,
@@ -245,15 +271,15 @@ class Draft:
             self._drop_deadline(plan)
         if may_snapshot and not status.terminal and self._snapshot_due():
             plan.snapshot_seq, plan.seq = plan.seq, plan.seq + 1
-        for job in plan.jobs:
-            job.saw = job.saw if job.same_visit else plan.seq
+        for job in self.next.values():
+            if job is not None and not job.same_visit:
+                job.saw = plan.seq
         return plan
 
-    def _announce_gates(self) -> None:
-        """Gates are announced once it is clear that the run really waits at them."""
-        for job in self.next.values():
-            if job is not None and job.kind == JobKind.GATE and not (job.same_visit and job.slot in self.jobs):
-                self.audit("paused", job.step, visit=job.visit, reason=job.reason)
+    def _check_move(self, status: RunStatus) -> None:
+        old = self.run.status
+        if not (may_move(RUN_MOVES, old, status) or may_move(RUN_MOVES, shown_status(old, claimed=True), status)):
+            raise AssertionError(f"the planner would move run {self.run.id} from {old} to {status}")
 
     def _drop_deadline(self, plan: Plan) -> None:
         """A run that is ending has no deadline any more; nobody needs to have read its job to take it away."""
@@ -285,12 +311,22 @@ class Draft:
         return RunStatus.CANCELLED if self.ending is RunStatus.CANCELLING else RunStatus.FAILED
 
     def _attention(self, status: RunStatus) -> str | None:
-        undo = self.progress.undo
         if self.progress.troubles:
-            return self.attention
+            return self._trouble_left()
+        if status is RunStatus.RUNNING:
+            return RunStatus.PAUSED if self.progress.gates else None
+        undo = self.progress.undo
         if status is RunStatus.CANCELLED and undo is not None and undo.left:
             return NOT_COMPENSATED
         cancelled = undo is not None and undo.cancelled
         if status in (RunStatus.FAILING, RunStatus.FAILED) or (status is RunStatus.COMPENSATING and not cancelled):
             return RunStatus.FAILED
         return RunStatus.PAUSED if self.progress.gates else None
+
+    def _trouble_left(self) -> str | None:
+        """What went wrong last; another trouble that is left, once that is mended."""
+        if not self.has_all_jobs:
+            return self.attention  # nothing is mended without having looked at all jobs
+        parked = [job for job in {**self.jobs, **self.next}.values() if job and job.state is JobState.PARKED]
+        left = sorted({str(job.reason) for job in parked if ParkedReason(str(job.reason)).is_trouble})
+        return self.attention if self.attention in left else left[0]

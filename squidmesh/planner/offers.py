@@ -112,9 +112,7 @@ def _signals(graph: Graph, sight: Sight) -> Iterator[Action]:
 
 
 def _retry(sight: Sight) -> Iterator[Action]:
-    run = sight.run
-    exhausted = (run.error or {}).get("type") == "VisitLimitReached"
-    if run.status is RunStatus.FAILED and run.progress.undo is None and sight.can_go_on and not exhausted:
+    if sight.run.status is RunStatus.FAILED and sight.can_go_on:
         yield Action(
             "retry_run", {}, "retry it: it goes on from where it failed, with all the attempts that a step has"
         )

@@ -26,7 +26,7 @@ from squidmesh.planner.outcome import (
     Unknown,
 )
 from squidmesh.planner.plan import NextJob, StartPlan
-from squidmesh.planner.progress import Undo
+from squidmesh.planner.progress import Undo, visit_key
 from squidmesh.planner.scheduling import add_deadline, lead_on, output_of, schedule, settle
 from squidmesh.records import BODILESS, JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 CRASH_BUDGET: Final = 3
 """How often a worker may die with a step that was marked as started."""
+
+BROKEN_TIMER: Final = 60.0
+"""Seconds until a deadline is looked at again that could not be decided."""
 
 CANCELLABLE: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.RETRYING, RunStatus.PAUSED)
 
@@ -116,25 +119,38 @@ def plan_cancel(
         force: Whether what executes is not waited for; also of a run that is ending already.
 
     Returns:
-        The plan, or None when the run is cancelled already or about to be.
+        The plan, or None when the run is cancelled as is wanted already, or about to be.
 
     Raises:
-        IllegalMove: It has completed or failed, or is failing.
+        IllegalMove: It has completed or failed, or is failing; or it was cancelled and not undone, as is wanted now.
         NeedsMore: Something else must be read before this can be decided.
     """
     forced = force and run.status in (RunStatus.CANCELLING, RunStatus.FAILING)
-    if run.status in (RunStatus.CANCELLED, RunStatus.CANCELLING) and not forced:
-        return None
-    if run.status not in CANCELLABLE and not forced:
-        raise IllegalMove(run.id, run.status, "cancel", CANCELLABLE)
+    undo_late = compensate and run.status is RunStatus.CANCELLING and run.progress.undo is None
+    if not (forced or undo_late):
+        if _is_cancelled(run, compensate=compensate):
+            return None
+        if run.status not in CANCELLABLE:
+            raise IllegalMove(run.id, run.status, "cancel", CANCELLABLE)
     draft = Draft(graph, run, jobs, facts)
-    if not forced:
+    if run.status is not RunStatus.FAILING:
         draft.ending = RunStatus.CANCELLING
-        draft.progress.undo = Undo(below=0, cancelled=True) if compensate else None
+        if compensate and draft.progress.undo is None:
+            draft.progress.undo = Undo(below=0, cancelled=True)
     how = {key: True for key, chosen in (("compensate", compensate), ("force", force)) if chosen}
     draft.audit("cancelled", actor=actor, comment=comment, metadata=how)
     draft.withdraw("the run was cancelled", force=force)
     return finish(draft).conclude()
+
+
+def _is_cancelled(run: LockedRun, *, compensate: bool) -> bool:
+    """Whether it is cancelled in this way already, or about to be."""
+    undo = run.progress.undo
+    if run.status is RunStatus.COMPENSATING:
+        return undo is not None and undo.cancelled
+    return run.status is RunStatus.CANCELLING or (
+        run.status is RunStatus.CANCELLED and (undo is not None or not compensate)
+    )
 
 
 def plan_watch(graph: Graph, run: LockedRun) -> Plan | None:
@@ -149,6 +165,8 @@ def plan_watch(graph: Graph, run: LockedRun) -> Plan | None:
 def finish(draft: Draft) -> Draft:
     """Follow up what was decided: joins and kept signals; or what a run that is ending does next."""
     settle(draft)
+    if draft.ending is None:
+        return draft
     if draft.ending is RunStatus.FAILING and draft.run.status is not RunStatus.FAILING:
         draft.withdraw("the run failed")
     compensation.begin(draft)
@@ -196,9 +214,11 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
             draft.again(job, NextJob.same(job))
         case Unknown():
             draft.park(job, ParkedReason.UNKNOWN_STEP)
+        case Broken() if job.kind == JobKind.TIMER:
+            # It belongs to no step, so no attempt tells of it and nobody could unblock it: it comes again.
+            draft.again(job, NextJob.same(job).after(BROKEN_TIMER))
         case Broken(error):
-            if job.kind != JobKind.TIMER:  # which is no step's
-                draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
+            draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
             draft.park(job, ParkedReason.QUARANTINED)
 
 
@@ -244,7 +264,8 @@ def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed | TimedOut) -
             return
     options, undoing = draft.graph.steps[job.step].options, job.kind == JobKind.COMPENSATION
     policy = options.compensate_retry if undoing else options.retry
-    made = job.attempt - (0 if undoing else draft.progress.retried.get(job.step, 0))
+    before = draft.progress.retried.get(visit_key(job.step, job.visit), 0) if draft.progress.retried else 0
+    made = job.attempt - (0 if undoing else before)
     delay = policy.delay_after(made, failed.chance) if failed.retryable else None
     error = failed.error
     if failed.retry_after is not None and policy.max_attempts == 1:

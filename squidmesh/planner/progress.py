@@ -5,12 +5,17 @@ It holds sets and counts, never a list with an entry per live step: it stays sma
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from squidmesh.planner.graph import Graph, StepSet
     from squidmesh.records import JSONObject
+
+
+def visit_key(step: str, visit: int) -> str:
+    """A visit as a key of stored state."""
+    return f"{step}/{visit}"
 
 
 class Undo(NamedTuple):
@@ -49,7 +54,7 @@ class Progress:
         watched: Whether somebody asked to be notified of the end.
         deadline: Whether the run has a deadline, which is a job that belongs to no step.
         signals: How many signals of a name came before anything waited for them.
-        retried: For steps of a failed run that are tried again, how many attempts were made before.
+        retried: For visits that are tried again since the run had failed, how many attempts were made before.
         failed_at: The place in the history of what made the run fail.
         undo: How completed visits are being undone, once they are.
     """
@@ -76,7 +81,8 @@ class Progress:
     @property
     def live_count(self) -> int:
         """How many jobs the run has."""
-        return self.live.bit_count() + sum(self.twice.values()) - len(self.twice)
+        count = self.live.bit_count()
+        return count + sum(self.twice.values()) - len(self.twice) if self.twice else count
 
     def copy(self) -> Progress:
         """A copy to change."""
@@ -128,36 +134,33 @@ class Progress:
 
     def to_json(self) -> JSONObject:
         """The state as stored: sets as hexadecimal text, and nothing that is empty."""
-        said: JSONObject = {
-            "live": f"{self.live:x}" if self.live else "",
-            "twice": self.twice,
-            "seen": f"{self.seen:x}",
-            "visits": self.visits,
-            "marked": {join: f"{marks:x}" for join, marks in self.marked.items()},
-            "spoiled": {join: f"{marks:x}" for join, marks in self.spoiled.items()},
-            "slots": self.slots,
-            "retrying": self.retrying,
-            "gates": self.gates,
-            "troubles": self.troubles,
-            "weight": self.weight,
-            "snapshot": self.snapshot,
-            "watched": self.watched,
-            "deadline": self.deadline,
-            "signals": self.signals,
-            "retried": self.retried,
-            "failed_at": self.failed_at,
-            "undo": self.undo,
-        }
-        return {key: value for key, value in said.items() if value}
+        said: JSONObject = {name: value for name in _PLAIN if (value := getattr(self, name))}
+        if self.live:
+            said["live"] = f"{self.live:x}"
+        if self.seen:
+            said["seen"] = f"{self.seen:x}"
+        if self.marked:
+            said["marked"] = {join: f"{marks:x}" for join, marks in self.marked.items()}
+        if self.spoiled:
+            said["spoiled"] = {join: f"{marks:x}" for join, marks in self.spoiled.items()}
+        return said
 
     @staticmethod
     def from_json(stored: JSONObject) -> Progress:
         """The progress that ``to_json`` stored."""
         known = dict(stored)
         for key in ("live", "seen"):
-            known[key] = int(stored.get(key, "0"), 16)
+            if key in stored:
+                known[key] = int(stored[key], 16)
         for key in ("marked", "spoiled"):
-            known[key] = {join: int(marks, 16) for join, marks in stored.get(key, {}).items()}
+            if key in stored:
+                known[key] = {join: int(marks, 16) for join, marks in stored[key].items()}
         if "undo" in stored:
             known["undo"] = Undo(*stored["undo"])
         return Progress(**known)
+
+
+_PLAIN: Final = tuple(
+    field.name for field in fields(Progress) if field.name not in ("live", "seen", "marked", "spoiled")
+)
+"""What is stored as it is."""

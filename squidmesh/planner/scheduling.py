@@ -85,12 +85,14 @@ def begin(
         same_visit=saw is not None,
         queue=step.options.queue,
         priority=step.options.priority,
-        kind=KINDS[step.kind],
+        kind=JobKind.STEP if step.kind is StepKind.FUNCTION else KINDS[step.kind],
         lane=Lane.ALONE if step.irreversible else Lane.AHEAD,
     )
     if trouble is not None:
         job.reason, job.state = trouble, JobState.PARKED
         draft.trouble(job, trouble)
+    elif step.kind is StepKind.FUNCTION:
+        pass  # it is ready; most are
     elif step.kind in PARKED:
         reason, limit = PARKED[step.kind]
         job.reason, job.state = reason, JobState.PARKED

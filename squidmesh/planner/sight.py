@@ -79,7 +79,7 @@ class Sight:
         jobs: Its jobs, of which there may be more if there are ``MOST_JOBS``.
         workers: How many live workers there are, whatever they serve.
         failed: What ended at the place in the history where the run failed, without its output.
-        can_go_on: Whether attempts have ended from there on, which is what can be tried again.
+        can_go_on: Whether it can be retried, if it has failed; as read, whether attempts have ended from there on.
         done: Of a run that is over: the steps that were done, or may have been.
         votes: The approvals so far that were not the last ones needed, by step.
         cancelled: Who cancelled it.

@@ -36,11 +36,11 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
     sent = [(plan.run.id, signal) for plan in plans for signal in plan.signals]
     taken = [(plan.run.id, signal) for plan in plans for signal in plan.consumed]
     flagged = [plan.run.id for plan in plans if plan.flag]
-    awaited = [f"run:{plan.run.id}" for plan in plans if plan.finished and plan.progress.watched]
+    awaited = [f"run:{plan.run.id}" for plan in plans if plan.progress.watched and plan.finished]
     found = [
         _save_runs(plans) if plans else None,
         _insert_attempts(attempts) if attempts else None,
-        _insert_audits(audits) if audits else None,
+        insert_audits(audits) if audits else None,
         _write_jobs("move_jobs", moved) if moved else None,
         _write_jobs("insert_jobs", added) if added else None,
         _delete_jobs(removed) if removed else None,
@@ -56,7 +56,7 @@ def begin_histories(run_ids: Sequence[UUID], plan: StartPlan) -> list[Statement[
     """The statements for what new runs have in their history from the start: mostly nothing, and so none."""
     attempts = [(run_id, attempt) for run_id in run_ids for attempt in plan.attempts]
     audits = [(run_id, audit) for run_id in run_ids for audit in plan.audits]
-    found = [_insert_attempts(attempts) if attempts else None, _insert_audits(audits) if audits else None]
+    found = [_insert_attempts(attempts) if attempts else None, insert_audits(audits) if audits else None]
     return [statement for statement in found if statement is not None]
 
 
@@ -99,7 +99,8 @@ def _insert_attempts(rows: Sequence[tuple[UUID, NewAttempt]]) -> Statement[None]
     return Statement("insert_attempts", params, nothing)
 
 
-def _insert_audits(rows: Sequence[tuple[UUID, NewAudit]]) -> Statement[None]:
+def insert_audits(rows: Sequence[tuple[UUID, NewAudit]]) -> Statement[None]:
+    """Add audit events to the histories of runs."""
     said = [audit for _, audit in rows]
     params = {
         "run_ids": columns.ids(run_id for run_id, _ in rows),

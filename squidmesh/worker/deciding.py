@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.outcome import Finding
     from squidmesh.planner.plan import Plan
-    from squidmesh.records import JSONObject
     from squidmesh.registry import Registry
     from squidmesh.store.statements import Flow
 
@@ -34,10 +33,12 @@ class Case(Locked):
     Args:
         findings: What happened to its jobs, which were read: at least these.
         may_snapshot: Whether the caller has its context at hand.
+        broken: Whether what happened could not be decided, and the findings say so now.
     """
 
     findings: list[Finding] = field(default_factory=list["Finding"])
     may_snapshot: bool = False
+    broken: bool = False
 
 
 def decide(registry: Registry, cases: Sequence[Case]) -> Flow[list[Plan]]:
@@ -57,22 +58,24 @@ def decide(registry: Registry, cases: Sequence[Case]) -> Flow[list[Plan]]:
 def _plan(registry: Registry, case: Case, plans: dict[UUID, Plan]) -> NeedsMore | None:
     """Note the plan; or say what it takes to make it."""
     try:
-        graph = _graph(registry, case)
-        plans[case.run.id] = plan_findings(
-            graph, case.run, case.jobs, case.findings, case.facts, may_snapshot=case.may_snapshot
-        )
+        plans[case.run.id] = _decided(registry, case)
     except NeedsMore as needs:
         return needs
     except Exception as error:
+        if case.broken:
+            raise
         logger.exception("run %s cannot be decided; it is quarantined", case.run.id)
-        plans[case.run.id] = _broken(registry, case, describe(error, retryable=False))
+        # What the findings speak of is parked for a human, which may take more reading as well.
+        broken = Broken(describe(error, retryable=False))
+        case.findings = [replace(found, happening=broken) for found in case.findings]
+        case.broken, case.may_snapshot = True, False
+        return _plan(registry, case, plans)
     return None
 
 
-def _broken(registry: Registry, case: Case, error: JSONObject) -> Plan:
-    """The plan that parks what the findings speak of, for a human."""
-    findings = [replace(found, happening=Broken(error)) for found in case.findings]
-    return plan_findings(_graph(registry, case), case.run, case.jobs, findings, case.facts)
+def _decided(registry: Registry, case: Case) -> Plan:
+    graph = _graph(registry, case)
+    return plan_findings(graph, case.run, case.jobs, case.findings, case.facts, may_snapshot=case.may_snapshot)
 
 
 def _graph(registry: Registry, case: Case) -> Graph:

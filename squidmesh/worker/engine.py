@@ -25,7 +25,7 @@ import psycopg
 from squidmesh.errors import CommitUnknown
 from squidmesh.events import discarded, events_of, handed_out
 from squidmesh.planner.outcome import Abandoned, Completed, Elapsed, Output, Returned, Unknown
-from squidmesh.records import BODILESS
+from squidmesh.records import BODILESS, JobKind
 from squidmesh.registry import learn_graphs
 from squidmesh.worker import body
 from squidmesh.worker.desk import Desk
@@ -386,13 +386,16 @@ class Engine:
         if self.stopping:  # what was adopted
             self._give_back(tickets)
             return
-        bodies = [ticket for ticket in tickets if ticket.kind not in BODILESS]
+        bodies: list[Ticket] = []
+        elapsed: list[Ticket] = []
+        for ticket in tickets:
+            bodiless = ticket.kind is not JobKind.STEP and ticket.kind in BODILESS
+            (elapsed if bodiless else bodies).append(ticket)
         if self.bus.active:
             self.bus.emit(list(handed_out(bodies)))
         self.executor.submit(bodies)
-        for ticket in tickets:
-            if ticket.kind in BODILESS:
-                self._elapse(ticket)
+        for ticket in elapsed:
+            self._elapse(ticket)
 
     def _elapse(self, ticket: Ticket) -> None:
         """Nothing but time: its time has come as soon as it is claimed."""

@@ -10,28 +10,34 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from squidmesh.definition import COMPLETE
+from squidmesh.definition import COMPLETE, StepKind
 from squidmesh.planner.plan import NewAttempt, NewAudit
-from squidmesh.states import AttemptStatus, RunStatus
+from squidmesh.records import JobKind
+from squidmesh.states import AttemptStatus, JobState, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from squidmesh.definition import Definition
+    from squidmesh.records import Job
     from tests.property.simulator import Row, Simulator
 
-ENDS = {RunStatus.FAILING: RunStatus.FAILED, RunStatus.CANCELLING: RunStatus.CANCELLED}
+WAITS_FOR_PEOPLE = (StepKind.PAUSE, StepKind.APPROVAL)
 
 
 @dataclass(slots=True)
 class Visit:
-    """A live visit to a step."""
+    """A live visit to a step, or what undoes one."""
 
     step: str
     number: int
     attempt: int = 1
+    before: int = 0
+    """Attempts that were made before the run was retried: they do not count."""
     gate: bool = False
     """Whether it waits for a human."""
+    undoing: bool = False
+    """Whether it undoes that visit."""
 
 
 class Retelling:
@@ -41,9 +47,11 @@ class Retelling:
         live: The live visits.
         visits: How often each step was reached.
         ended: For each (join, dependency), how the dependency ended since the join was last decided: "ok" or "bad".
-        ending: FAILING or CANCELLING, once the run only waits for what executes.
+        ending: FAILING, CANCELLING or COMPENSATING, once nothing begins any more.
         executed: Whether an attempt shows that something was handed out.
         skipped: The joins that were skipped, in the order of the decisions.
+        undo: The visits that completed and can be undone, the oldest first.
+        cancelled: Whether the run was cancelled.
     """
 
     def __init__(self, definition: Definition) -> None:
@@ -56,6 +64,10 @@ class Retelling:
         self.ending: RunStatus | None = None
         self.executed = False
         self.skipped: list[str | None] = []
+        self.undo: list[tuple[str, int]] = []
+        self.cancelled = self._undo_wanted = False
+        self._since: list[NewAttempt] = []
+        """The attempts from what made the run fail onwards."""
         for entry in definition.entries:
             self._reach(entry.name)
 
@@ -63,8 +75,11 @@ class Retelling:
     def status(self) -> RunStatus:
         """The run's status: PENDING also where nothing but deferrals, which leave no row, shows that it runs."""
         if self.ending is not None:
-            return self.ending if self.live else ENDS[self.ending]
-        if not self.executed:
+            ended = RunStatus.CANCELLED if self.cancelled else RunStatus.FAILED
+            return self.ending if self.live else ended
+        waiting = any(self.definition.by_name[visit.step].kind is StepKind.SIGNAL for visit in self.live)
+        self.executed |= waiting
+        if not self.executed and not all(visit.gate for visit in self.live):
             return RunStatus.PENDING
         if not self.live:
             return RunStatus.COMPLETED
@@ -72,70 +87,142 @@ class Retelling:
             return RunStatus.RUNNING
         return RunStatus.PAUSED if all(visit.gate for visit in self.live) else RunStatus.RETRYING
 
-    def hear(self, saved: Sequence[Row]) -> None:
-        """What was written in one save."""
+    def hear(self, saved: Sequence[Row], *, too_late: bool = False) -> None:
+        """What was written in one save; and whether it was because the deadline was reached, of which no row tells."""
         before = len(self.skipped)
+        if too_late:
+            self.ending, self._since = RunStatus.FAILING, []
+        if any(isinstance(row, NewAudit) and row.type == "retried" for row in saved):
+            self._retry()
         for row in saved:
             match row:
                 case NewAudit():
                     self._hear_audit(row)
-                case NewAttempt(kind="step"):
+                case NewAttempt(kind="step" | "compensation"):
                     self._hear_attempt(row)
                 case _:
                     pass
         self._decide_joins()
+        self._undo_next()
         audited = [row.step for row in saved if isinstance(row, NewAudit) and row.type == "skipped"]
         assert audited == self.skipped[before:], "the audited skips are not those that the rule asks for"
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
     def _hear_audit(self, row: NewAudit) -> None:
-        if row.type == "cancelled":
-            assert self.ending is None
-            self.ending = RunStatus.CANCELLING
-        elif row.type == "paused":
-            (visit,) = (v for v in self.live if (v.step, v.number) == (row.step, row.metadata["visit"]))
-            visit.gate = True
+        if row.type == "cancelled" and self.ending is not RunStatus.FAILING:
+            self.ending, self.cancelled = RunStatus.CANCELLING, True
+            self._undo_wanted |= row.metadata.get("compensate", False)
+        elif row.type == "paused" and row.metadata["reason"] in ("quarantined", "interrupted"):
+            self._find(row.step, row.metadata["visit"]).gate = True
+        elif row.type == "resolved" and row.metadata["resolution"] == "rerun":
+            visit = self._find(row.step, row.metadata["visit"])
+            visit.gate = self.definition.by_name[visit.step].kind in WAITS_FOR_PEOPLE
+
+    def _find(self, step: str | None, number: int) -> Visit:
+        (visit,) = (v for v in self.live if (v.step, v.number) == (step, number))
+        return visit
 
     def _hear_attempt(self, row: NewAttempt) -> None:
-        if row.status is AttemptStatus.CANCELLED and self.ending is None:
-            # A join of this very save was reached too often, and so the run failed.
+        taken_away = row.status is AttemptStatus.CANCELLED
+        kept = self.definition.by_name[row.step].kind is StepKind.SIGNAL and row.worker is None and not taken_away
+        if (taken_away and self.ending is None) or kept:
+            # A join of this very save was reached too often, and so the run failed; or let a wait begin that a signal
+            # ended at once.
             self._decide_joins()
-            assert self.ending is not None, "an attempt was taken away from a run that goes on"
-        self.executed |= row.worker is not None
-        found = [v for v in self.live if (v.step, v.number, v.attempt) == (row.step, row.visit, row.attempt)]
-        assert len(found) == 1, f"{row} is an attempt at what was not live"
-        self._end(found[0], row)
+            assert self.ending is None if kept else self.ending is not None
+        self.executed |= row.worker is not None or not taken_away
+        visit = self._find(row.step, row.visit)
+        assert (visit.attempt, visit.undoing) == (row.attempt, row.kind == "compensation")
+        if visit.undoing:
+            self._end_undoing(visit, row)
+        else:
+            self._end(visit, row)
 
     def _end(self, visit: Visit, row: NewAttempt) -> None:
-        if row.status is AttemptStatus.ABANDONED and self.ending is None:
+        going_on = self.ending is None
+        if row.status is AttemptStatus.ABANDONED and going_on:
             return
-        if row.status is AttemptStatus.FAILED and self.ending is None and self._tried_again(row):
+        if row.status is AttemptStatus.FAILED and going_on and self._tried_again(visit, row):
             visit.attempt += 1
             return
         self.live.remove(visit)
-        if self.ending is None:
+        if row.status is AttemptStatus.COMPLETED and self.definition.by_name[row.step].compensate:
+            self.undo.append((row.step, row.visit))
+        if going_on:
             self._lead_on(visit.step, row.outcome or "error")
+        if self.ending is not None:
+            self._since = [*self._since, row]
 
-    def _tried_again(self, row: NewAttempt) -> bool:
+    def _tried_again(self, visit: Visit, row: NewAttempt) -> bool:
         assert row.error is not None
-        policy = self.definition.by_name[row.step].options.retry
-        return bool(row.error["retryable"]) and row.attempt < policy.max_attempts
+        options = self.definition.by_name[row.step].options
+        policy = options.compensate_retry if visit.undoing else options.retry
+        return bool(row.error["retryable"]) and row.attempt - visit.before < policy.max_attempts
 
     def _lead_on(self, step: str, outcome: str) -> None:
         self._note(step, "ok" if outcome == "ok" else "bad")
-        target = self.edges.get((step, outcome))
+        target = self._way(step, outcome)
         if target is None and outcome != "ok":
-            self.ending = RunStatus.FAILING
+            self.ending, self._since = RunStatus.FAILING, []
         elif target is not None and target != COMPLETE:
             self._reach(target)
 
+    def _way(self, step: str, outcome: str) -> str | None:
+        other = "error" if outcome in ("rejected", "timeout") else outcome
+        return self.edges.get((step, outcome), self.edges.get((step, other)))
+
     def _reach(self, step: str) -> None:
         self.visits[step] += 1
-        if self.visits[step] > self.definition.by_name[step].visit_limit:
-            self.ending = RunStatus.FAILING
+        declared = self.definition.by_name[step]
+        if self.visits[step] > declared.visit_limit:
+            self.ending, self._since = RunStatus.FAILING, []
         else:
-            self.live.append(Visit(step, self.visits[step]))
+            self.live.append(Visit(step, self.visits[step], gate=declared.kind in WAITS_FOR_PEOPLE))
+
+    # -- undoing, and going on -----------------------------------------------------------------------------------
+
+    def _undo_next(self) -> None:
+        wanted = self.ending in (RunStatus.FAILING, RunStatus.COMPENSATING) or self._undo_wanted
+        if self.ending is not None and wanted and not self.live and self.undo:
+            self.ending = RunStatus.COMPENSATING
+            self.live = [Visit(*self.undo[-1], undoing=True)]
+
+    def _end_undoing(self, visit: Visit, row: NewAttempt) -> None:
+        if row.status is AttemptStatus.ABANDONED:
+            return
+        if row.status is AttemptStatus.FAILED and self._tried_again(visit, row):
+            visit.attempt += 1
+            return
+        assert self.undo.pop() == (visit.step, visit.number)
+        self.live.remove(visit)
+
+    def _retry(self) -> None:
+        assert not self.live, "a run is retried that has not ended"
+        since = {(row.step, row.visit): row for row in self._since}
+        rows = sorted(since.values(), key=lambda row: row.seq)
+        self.ending, self._since, self.executed = None, [], True
+        for row in rows:
+            if row.status is AttemptStatus.COMPLETED:
+                outcome = row.outcome or "ok"
+                if outcome == "ok" or self._way(row.step, outcome) is not None:
+                    self._lead_on(row.step, outcome)
+                    continue
+                self._forgive(row.step)
+                self._reach(row.step)
+                continue
+            self._forgive(row.step)
+            number = row.attempt + (row.status is AttemptStatus.FAILED)
+            visit = Visit(row.step, row.visit, number, number - 1)
+            visit.gate = self.definition.by_name[row.step].kind in WAITS_FOR_PEOPLE
+            self.live.append(visit)
+
+    def _forgive(self, step: str) -> None:
+        for join in self.joins:
+            how = self.ended.get((join, step), set())
+            how.discard("bad")
+            if not how:
+                self.ended.pop((join, step), None)
 
     # -- joins ---------------------------------------------------------------------------------------------------
 
@@ -217,7 +304,13 @@ def what_follows(definition: Definition, outcomes: Mapping[str, str]) -> tuple[s
 
 def visits_of(sim: Simulator) -> Counter[tuple[str, int, int, bool]]:
     """The live visits, as the jobs show them."""
-    return Counter((job.step, job.visit, job.attempt, sim.waits_for_human(job)) for job in sim.jobs.values())
+    return Counter((job.step, job.visit, job.attempt, is_gate(job)) for job in sim.jobs.values() if job.step)
+
+
+def is_gate(job: Job) -> bool:
+    """Whether a job waits for a person's decision, or goes on to do so."""
+    trouble = job.state is JobState.PARKED and job.reason in ("quarantined", "interrupted")
+    return trouble or job.kind == JobKind.GATE
 
 
 def reached(sim: Simulator) -> Counter[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from squidmesh.planner.again import may_retry
 from squidmesh.planner.decisions import Vote
 from squidmesh.planner.explain import explain
 from squidmesh.planner.sight import SeenJob, SeenWorker, Sight
@@ -42,7 +43,7 @@ def sight_of(sim: Simulator, **of_jobs: Any) -> Sight:
         jobs=tuple(_seen(sim, job, attempts, of_jobs) for job in sim.jobs.values()),
         workers=1,
         failed=next((ended(a) for a in attempts if a.seq == run.progress.failed_at), None) if run.error else None,
-        can_go_on=any(a.seq >= run.progress.failed_at and a.kind == "step" for a in attempts),
+        can_go_on=may_retry(sim.graph, run, [ended(a) for a in attempts if a.seq >= run.progress.failed_at]),
         done=tuple(sorted({a.step for a in attempts if a.status in (AttemptStatus.COMPLETED, AttemptStatus.ABANDONED)}))
         if over
         else (),

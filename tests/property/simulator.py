@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from uuid import UUID
 
-from squidmesh.planner.again import plan_retry
+from squidmesh.planner.again import plan_replay, plan_retry
 from squidmesh.planner.decisions import Remark, Vote, plan_review, plan_signal, plan_unblock
 from squidmesh.planner.facts import Completion, Facts, KeptSignal, NeedsMore
 from squidmesh.planner.graph import Graph
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from squidmesh.definition import Definition
+    from squidmesh.planner.again import Replay
     from squidmesh.planner.outcome import Happening
-    from squidmesh.planner.plan import NextJob, Plan
+    from squidmesh.planner.plan import NextJob, Plan, StartPlan
     from squidmesh.records import JSON
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Simulator:
     Args:
         definition: The workflow; the run is started at once.
         may_snapshot: Whether the context is at hand when findings are saved.
+        start: What it begins with, if it is a replay that goes on from a step.
 
     Attributes:
         run: The run's row.
@@ -59,30 +61,21 @@ class Simulator:
         turns: The rows of the history, in the order in which they were saved, a tuple for each save.
     """
 
-    def __init__(self, definition: Definition, *, may_snapshot: bool = False) -> None:
+    def __init__(self, definition: Definition, *, may_snapshot: bool = False, start: StartPlan | None = None) -> None:
         self.graph = Graph(definition)
         self.may_snapshot = may_snapshot
         self.turns: list[tuple[Row, ...]] = []
         self.kept: list[KeptSignal] = []
         self.values: dict[str, JSON] = {}
         self._claims = 0
-        new = LockedRun(
-            id=RUN_ID,
-            workflow=definition.workflow,
-            trigger="manual",
-            fingerprint=definition.fingerprint,
-            status=RunStatus.PENDING,
-            attention=None,
-            seq=0,
-            progress=Progress(),
-            error=None,
-        )
-        start = plan_start(self.graph, new)
+        new = blank(definition)
+        start = start or plan_start(self.graph, new)
         self.run = replace(
             new, status=start.status, attention=start.attention, seq=start.seq, progress=stored(start.progress)
         )
         if start.audits:
-            self.turns.append(tuple(start.audits))
+            rows: list[Row] = [*start.attempts, *start.audits]
+            self.turns.append(tuple(sorted(rows, key=lambda r: r.seq)))
         self.jobs = {job.slot: row(job) for job in start.jobs}
 
     def fork(self, run: LockedRun | None = None, jobs: Mapping[int, Job] | None = None) -> Simulator:
@@ -211,10 +204,7 @@ class Simulator:
 
     def review(self, step: str | None = None, actor: JSON = "someone", *, approve: bool = True) -> Plan:
         """Approve or reject."""
-        votes: dict[str, list[Vote]] = {}
-        for audit in self.audits:
-            if audit.type == "voted" and audit.step is not None:
-                votes.setdefault(audit.step, []).append(Vote(audit.metadata["visit"], audit.actor))
+        votes = self.votes()
         plan = self.ask(
             lambda jobs, facts: plan_review(
                 self.graph,
@@ -230,6 +220,14 @@ class Simulator:
         )
         self.apply(plan)
         return plan
+
+    def votes(self) -> dict[str, list[Vote]]:
+        """The approvals that were not the last ones needed, by step."""
+        found: dict[str, list[Vote]] = {}
+        for audit in self.audits:
+            if audit.type == "voted" and audit.step is not None:
+                found.setdefault(audit.step, []).append(Vote(audit.metadata["visit"], audit.actor))
+        return found
 
     def unblock(self, step: str | None = None, resolution: str | None = None, output: Output | None = None) -> Plan:
         """Let a paused run go on."""
@@ -269,6 +267,15 @@ class Simulator:
         )
         self.apply(plan)
         return plan
+
+    def replay(self, from_step: str, definition: Definition | None = None) -> tuple[Simulator, Replay]:
+        """A new run that goes on from a step of this one, on another graph if one is given; and what was planned."""
+        wanted = definition or self.graph.definition
+        history = [ended(row) for row in self.history if isinstance(row, NewAttempt) and row.kind != "snapshot"]
+        found = self.ask(
+            lambda _, facts: plan_replay(Graph(wanted), blank(wanted), history, facts, from_step=from_step)
+        )
+        return Simulator(wanted, start=found.start), found
 
     def apply(self, plan: Plan) -> None:
         """Write a plan."""
@@ -340,6 +347,21 @@ class Simulator:
             if self.job(step).state is not JobState.CLAIMED:
                 self.start(step)
         return self.save(*(self.finding(self.slot_of(step), h) for step, h in happenings.items()))
+
+
+def blank(definition: Definition) -> LockedRun:
+    """A run before its start."""
+    return LockedRun(
+        id=RUN_ID,
+        workflow=definition.workflow,
+        trigger="manual",
+        fingerprint=definition.fingerprint,
+        status=RunStatus.PENDING,
+        attention=None,
+        seq=0,
+        progress=Progress(),
+        error=None,
+    )
 
 
 def row(job: NextJob) -> Job:

@@ -62,18 +62,20 @@ def choices() -> st.SearchStrategy[Choices]:
     return st.binary(min_size=120, max_size=120).map(Choices)
 
 
-def definitions(*, loops: bool = True, joins: bool = True) -> st.SearchStrategy[Definition]:
+def definitions(*, loops: bool = True, joins: bool = True, people: bool = False) -> st.SearchStrategy[Definition]:
     """Definitions that are valid.
 
     Args:
         loops: Whether a step may be reached more than once. Without, the graph has no circle, and one transition at
             most leads to each step.
         joins: Whether there are steps with ``after``.
+        people: Whether there are gates, waits for signals, compensations and deadlines.
     """
-    return st.builds(_definition, st.integers(1, len(NAMES)), choices(), loops=st.just(loops), joins=st.just(joins))
+    size, options = st.integers(1, len(NAMES)), {"loops": st.just(loops), "joins": st.just(joins)}
+    return st.builds(_definition, size, choices(), people=st.just(people), **options)
 
 
-def _definition(size: int, chosen: Choices, *, loops: bool, joins: bool) -> Definition:
+def _definition(size: int, chosen: Choices, *, loops: bool, joins: bool, people: bool) -> Definition:
     left = list(NAMES)
     names = [left.pop(left.index(chosen.among(left))) for _ in range(size)]
     after: dict[str, tuple[str, ...]] = {}
@@ -92,11 +94,36 @@ def _definition(size: int, chosen: Choices, *, loops: bool, joins: bool) -> Defi
     _add_edges(names, chosen, edges, targets=[n for n in names if n not in after] if loops else [])
     marked = len(entries) > 1 or bool(set(entries) & set(edges.values()))
     steps = [_step(n, chosen, after.get(n, ()), start=marked and n in entries, edges=edges) for n in names]
+    if people:
+        steps = [_for_people(step, chosen, edges) for step in steps]
     transitions = [
         Transition(source, outcome, target, chosen.among((None, "undo")) if outcome == "error" else None)
         for (source, outcome), target in edges.items()
     ]
-    return Definition("random", tuple(steps), tuple(transitions))
+    deadline = chosen.among((None, None, 600.0)) if people else None
+    return Definition("random", tuple(steps), tuple(transitions), deadline=deadline)
+
+
+def _for_people(step: Step, chosen: Choices, edges: dict[tuple[str, str], str]) -> Step:
+    """Perhaps a gate or a wait for a signal, where its edges allow that; or a step that can be undone."""
+    if step.kind is StepKind.FUNCTION and not step.irreversible and chosen.once_in(2):
+        undone = Options(retry=step.options.retry, compensate_retry=chosen.among(RETRIES))
+        step = replace(step, compensate="undo", options=undone)
+    if (step.name, "review") in edges or not chosen.once_in(3):
+        return step
+    kind = chosen.among((StepKind.APPROVAL, StepKind.SIGNAL, StepKind.PAUSE))
+    limit = chosen.once_in(2)
+    settings: dict[str, str | float] = {}
+    if kind is StepKind.APPROVAL:
+        settings = {"approvers": chosen.among((1, 2)), **({"deadline": 60.0} if limit else {})}
+    elif kind is StepKind.SIGNAL:
+        settings = {"signal": chosen.among(("go", "stop")), **({"timeout": 60.0} if limit else {})}
+    elif (step.name, "error") in edges:
+        return step
+    return Step(
+        name=step.name, kind=kind, after=step.after, start=step.start, visit_limit=step.visit_limit, output="said",
+        settings=settings,
+    )  # fmt: skip
 
 
 def _add_edges(

@@ -13,13 +13,24 @@ import pytest
 from hypothesis import given, settings
 
 from squidmesh.planner.outcome import Output
+from squidmesh.planner.plan import NewAttempt
 from squidmesh.planner.planner import plan_start
-from squidmesh.planner.progress import Progress
 from squidmesh.states import JobState
 from squidmesh.store.jobs import adopt_jobs, claim_jobs, lock_jobs, wake_jobs
-from squidmesh.store.runs import NewRuns, lock_run, read_audits, read_history, start_runs
+from squidmesh.store.runs import (
+    NewRuns,
+    find_signal,
+    lock_run,
+    read_audits,
+    read_completions,
+    read_history,
+    read_signals,
+    read_votes,
+    start_runs,
+)
+from squidmesh.store.saving import insert_audits
 from tests.property.driver import Driver
-from tests.property.simulator import RUN_ID, WORKER, Simulator
+from tests.property.simulator import RUN_ID, WORKER, Simulator, blank
 from tests.property.strategies import choices, definitions
 from tests.store.kit import CHANNEL, TABLES, Session, in_schema, rooms, save
 
@@ -28,7 +39,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from squidmesh.definition import Definition
-    from squidmesh.planner.plan import NewAttempt, Plan
+    from squidmesh.planner.decisions import Vote
+    from squidmesh.planner.facts import Completion
+    from squidmesh.planner.plan import Plan
     from squidmesh.records import Job
     from tests.property.strategies import Choices
 
@@ -46,9 +59,11 @@ class Mirrored(Simulator):
             workflow=self.run.workflow,
             fingerprint=self.run.fingerprint,
             trigger=self.run.trigger,
-            plan=plan_start(self.graph, replace(self.run, progress=Progress())),
+            plan=plan_start(self.graph, blank(definition)),
         )
         session.run(start_runs(new, CHANNEL, always_notify=False))
+        if new.plan.audits:
+            session.run(insert_audits([(RUN_ID, audit) for audit in new.plan.audits]))
         self.compare()
 
     def claim(self, slot: int, worker: UUID = WORKER) -> Job:
@@ -81,12 +96,36 @@ class Mirrored(Simulator):
         assert self._session.run(lock_run(RUN_ID)) == self.run
         jobs = self._session.run(lock_jobs([RUN_ID]))
         assert jobs == [job for _, job in sorted(self.jobs.items())]
+        assert self._session.run(read_signals([RUN_ID])) == [(RUN_ID, signal) for signal in self.kept]
+
+    def votes(self) -> dict[str, list[Vote]]:
+        found, _ = self._session.run(read_votes(RUN_ID))
+        assert found == super().votes()
+        return found
+
+    def _newest_completion(self, below: int) -> Completion | None:
+        asked = [(RUN_ID, below, list(self.graph.members(self.graph.undoable)))]
+        ((_, _, found),) = self._session.run(read_completions(asked))
+        assert found == super()._newest_completion(below)
+        return found
 
     def compare_history(self) -> None:
-        attempts = [as_json(a) for a in self.attempts if a.kind == "step"]
+        attempts = [as_json(a) for a in self.history if isinstance(a, NewAttempt) and a.kind != "snapshot"]
         found = self._session.run(read_history(RUN_ID, -1, 10_000))
         for new, old in zip(attempts, found, strict=True):
-            for name in ("seq", "step", "visit", "attempt", "status", "outcome", "error", "worker", "saw", "takes"):
+            for name in (
+                "seq",
+                "step",
+                "visit",
+                "attempt",
+                "status",
+                "outcome",
+                "error",
+                "worker",
+                "saw",
+                "takes",
+                "kind",
+            ):
                 assert getattr(new, name) == getattr(old, name), name
             assert old.output == (None if new.output is None else json.loads(new.output.text))
         audits = self._session.run(read_audits(RUN_ID, -1, None))
@@ -117,3 +156,22 @@ def test_a_run_in_the_database_is_the_run_in_memory(session: Session, definition
     for _ in Driver(mirrored, chosen).turns():
         assert mirrored.history == sorted(mirrored.history, key=lambda row: row.seq)
     mirrored.compare_history()
+
+
+@settings(max_examples=60)
+@given(definition=definitions(people=True), chosen=choices())
+def test_a_run_that_people_have_to_do_with_is_the_same_in_both(
+    session: Session, definition: Definition, chosen: Choices
+) -> None:
+    """Gates, signals kept and consumed, votes, compensations, deadlines, retries."""
+    mirrored = Mirrored(definition, session)
+    driver = Driver(mirrored, chosen, people=True)
+    for _ in driver.turns():
+        pass
+    mirrored.compare_history()
+    for name, number in driver.sent:
+        assert session.run(find_signal(RUN_ID, name, str(number)))
+    ended = {a.seq for a in mirrored.attempts if a.status == "completed"}
+    consumed = session.rows("SELECT consumed_by FROM squidmesh.signals WHERE consumed_by IS NOT NULL")
+    assert {seq for (seq,) in consumed} <= ended
+    assert len(consumed) + len(mirrored.kept) == len(driver.sent)
