@@ -148,7 +148,7 @@ class Scheduler:
         """Fire what is due, a transaction after the other."""
         while True:
             fired = self._link.ask(self._scheduling.fire())
-            self._tell(fired)
+            tell(fired, self._bus)
             if not fired.moved or self._stopping.is_set():
                 return fired.agenda
 
@@ -170,16 +170,18 @@ class Scheduler:
         self._hold = min(self._hold * 2, LONGEST_HOLD)
         return self._hold
 
-    def _tell(self, fired: Fired) -> None:
-        for schedule, firing in fired.decided:
-            for skip in firing.skips:
-                grave = skip.reason in (SkipReason.MISSED, SkipReason.PAYLOAD)
-                said = "schedule %s passes over %d nominal times from %s to %s: %s"
-                level = logging.WARNING if grave else logging.INFO
-                first, last = instant_text(skip.first), instant_text(skip.last)
-                logger.log(level, said, schedule.name, skip.count, first, last, skip.reason)
-                about = {"schedule": schedule.name, "workflow": schedule.workflow, "trigger": schedule.trigger}
-                what = {"reason": str(skip.reason), "count": skip.count, "first": first, "last": last}
-                self._bus.emit([Event(SCHEDULE_SKIPPED, None, {**about, **what})])
-        for run in fired.runs if self._bus.active else ():
-            self._bus.emit(started(run.id, run.workflow, run.trigger, run.current_steps, run.replayed_from))
+
+def tell(fired: Fired, bus: EventBus) -> None:
+    """Log and tell subscribers what came of a look."""
+    for schedule, firing in fired.decided:
+        for skip in firing.skips:
+            grave = skip.reason in (SkipReason.MISSED, SkipReason.PAYLOAD)
+            said = "schedule %s passes over %d nominal times from %s to %s: %s"
+            level = logging.WARNING if grave else logging.INFO
+            first, last = instant_text(skip.first), instant_text(skip.last)
+            logger.log(level, said, schedule.name, skip.count, first, last, skip.reason)
+            about = {"schedule": schedule.name, "workflow": schedule.workflow, "trigger": schedule.trigger}
+            what = {"reason": str(skip.reason), "count": skip.count, "first": first, "last": last}
+            bus.emit([Event(SCHEDULE_SKIPPED, None, {**about, **what})])
+    for run in fired.runs if bus.active else ():
+        bus.emit(started(run.id, run.workflow, run.trigger, run.current_steps, run.replayed_from))

@@ -13,6 +13,8 @@ from squidmesh.errors import HarnessError, InvalidOption, RunTimeout
 from squidmesh.mesh import Mesh, taken_over
 from squidmesh.operations import Operations
 from squidmesh.retry import measured
+from squidmesh.scheduling import Scheduling
+from squidmesh.testing.calendar import Calendar
 from squidmesh.testing.driver import Driver
 from squidmesh.testing.faults import Faults
 from squidmesh.testing.looking import ANYTHING, Looking, checked_status, has_completed, name_of
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.testing.driver import Journey
-    from squidmesh.testing.faults import Crashing, Failing, Moment, Replacement
+    from squidmesh.testing.faults import Crashing, Failing, Faulty, Moment, Replacement
     from squidmesh.testing.setup import Setup
     from squidmesh.workflow import Workflow
 
@@ -80,12 +82,12 @@ class Bench:
                 undo.enter_context(taken_over(each, Takeover(session, wait, wait_async)))
             self._session, self.schema, self.registry = session, session.schema, mesh.registry
             operations = Operations(self.registry, self.schema, new_id, lambda: session.now)
-            for workflow in self.registry.workflows.values():
-                session.ask(operations.register(self.registry.live_graph(workflow)))
             self._operations, self._looking = operations, Looking(session, operations)
             self._faults = Faults(self.registry)
             self._bus = mesh.events
-            self._driver = Driver(session, self.registry, self._bus, self._faults)
+            calendar = Calendar(session, Scheduling(operations, new_id), self._bus)
+            calendar.register()
+            self._driver = Driver(session, self.registry, self._bus, self._faults, calendar)
             self._undo = undo.pop_all()
 
     @contextmanager
@@ -115,8 +117,26 @@ class Bench:
 
     @property
     def next_timer(self) -> datetime | None:
-        """When the next wait, retry or delayed start is due; None if nothing waits for time."""
+        """When the next wait, retry, time-out, deadline or nominal time is due; None if nothing waits for time."""
         return self._driver.next_timer()
+
+    def outage(
+        self, by: Seconds = 0, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
+    ) -> None:
+        """Let time pass in which no worker is there: nothing is run, and no schedule fires, until the next call.
+
+        Args:
+            by: Seconds, or a timedelta.
+            days: And so many days,
+            hours: hours,
+            minutes: minutes,
+            seconds: and seconds.
+
+        Raises:
+            InvalidOption: Time would go back.
+        """
+        parts = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        self._driver.pass_over(self._arrival(by, parts))
 
     def _arrival(self, by: Seconds, parts: timedelta) -> datetime:
         seconds = measured(by) + parts.total_seconds()
@@ -149,6 +169,14 @@ class Bench:
             run: The run, or its id.
         """
         return self._looking.steps(run)
+
+    def undone(self, run: Run | UUID | str) -> list[str]:
+        """The names of the steps that were undone, in the order in which their compensations completed.
+
+        Args:
+            run: The run, or its id.
+        """
+        return self._looking.undone(run)
 
     def attempts(self, run: Run | UUID | str) -> list[Attempt]:
         """All ended attempts of a run, in order, also those that a crash or a cancellation ended.
@@ -216,11 +244,11 @@ class Bench:
 
     # -- arranging -----------------------------------------------------------------------------------------------
 
-    def replace(self, step: Reference, function: Callable[..., object]) -> Replacement:
+    def replace(self, step: Faulty, function: Callable[..., object]) -> Replacement:
         """Replace a step's function, until the ``with`` block or the harness ends.
 
         Args:
-            step: The step, its name, or ``"workflow/step"``.
+            step: The step, its name, or ``"workflow/step"``; or the function that undoes one, or its name.
             function: Called in its place. Its parameters are filled by name, as those of any step.
 
         Raises:
@@ -238,7 +266,7 @@ class Bench:
 
     def fail(
         self,
-        step: Reference,
+        step: Faulty,
         error: BaseException | type[BaseException],
         *,
         attempts: Iterable[int] | None = None,
@@ -247,7 +275,7 @@ class Bench:
         """Raise an error at some attempts at a step, in place of running it.
 
         Args:
-            step: The step, its name, or ``"workflow/step"``.
+            step: As in ``replace``.
             error: An exception, or the class of one.
             attempts: Numbers of the attempts.
             first: The first so many attempts; 1 if neither is given.
@@ -257,11 +285,24 @@ class Bench:
         """
         return self._faults.fail(step, error, attempts, first)
 
-    def crash(self, step: Reference, when: Moment = "before_commit", *, times: int = 1) -> Crashing:
+    def time_out(self, step: Faulty, *, attempts: Iterable[int] | None = None, first: int | None = None) -> Failing:
+        """Have some attempts at a step end because its time is up, in place of running it. Time stands still.
+
+        Args:
+            step: As in ``replace``. It is declared with ``timeout=``.
+            attempts: Numbers of the attempts.
+            first: The first so many attempts; 1 if neither is given.
+
+        Raises:
+            InvalidOption: The step has no time-out, or one of these cannot be used.
+        """
+        return self._faults.time_out(step, attempts, first)
+
+    def crash(self, step: Faulty, when: Moment = "before_commit", *, times: int = 1) -> Crashing:
         """Kill the worker when it next runs a step. Its jobs are rescued at once, and another worker goes on.
 
         Args:
-            step: The step, its name, or ``"workflow/step"``.
+            step: As in ``replace``.
             when: ``in_body``: before the function does anything; ``before_commit``: the function is done, its result
                 not stored; ``after_commit``: the result is stored, and what the worker took on with it is lost.
             times: How often.

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from squidmesh.errors import HarnessError, InvalidOption
-from squidmesh.planner.outcome import Completed, Deferred, Failed
+from squidmesh.planner.outcome import Abandoned, Completed, Deferred, Failed
 from squidmesh.testing.faults import Crash, Dress
 from squidmesh.testing.inline import InlineWorker
+from squidmesh.worker import body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from squidmesh.events import EventBus
+    from squidmesh.planner.outcome import Happening
     from squidmesh.registry import Registry
+    from squidmesh.testing.calendar import Calendar
     from squidmesh.testing.faults import Faults
     from squidmesh.testing.sessions import Session
     from squidmesh.worker.ticket import Ticket
@@ -44,7 +47,9 @@ class Ran:
         step: The step's name.
         visit: Number of the visit.
         attempt: Number of the attempt.
-        result: ``completed``, ``failed``, ``deferred``, ``crashed``; ``returned`` if its run ended first.
+        result: ``completed``, ``failed``, ``timed_out``, ``deferred``, ``crashed``; ``returned`` if its run ended
+            before it began; ``discarded`` if a transactional step lost its job meanwhile, and was rolled back.
+        kind: ``step``, or ``compensation``, which undid it.
     """
 
     run_id: UUID
@@ -53,6 +58,7 @@ class Ran:
     visit: int
     attempt: int
     result: str
+    kind: str = "step"
 
 
 class _Log(list[Ran]):
@@ -98,10 +104,12 @@ class Driver:
         registry: Knows functions and graphs.
         bus: Where events go.
         faults: What is arranged for steps.
+        calendar: The schedules.
     """
 
-    def __init__(self, session: Session, registry: Registry, bus: EventBus, faults: Faults) -> None:
+    def __init__(self, session: Session, registry: Registry, bus: EventBus, faults: Faults, calendar: Calendar) -> None:
         self.session = session
+        self._calendar = calendar
         self._registry = registry
         self._bus = bus
         self._faults = faults
@@ -163,6 +171,8 @@ class Driver:
         """Run one step that is ready, and save what came of it; whether there was one."""
         self._bury()
         worker = self.worker
+        if worker.empty_handed:
+            self._calendar.fire()
         ticket = worker.next_ticket()
         if ticket is None:
             return False
@@ -175,18 +185,22 @@ class Driver:
         self._running = ticket
         yield ticket, dress
         self._running = None
-        result = _result(ticket)
+        if dress.late and ticket.function is not None and ticket.function.timeout is not None:
+            ticket.happening = body.timed_out(ticket, ticket.function.timeout)
+        result = "timed_out" if dress.late else _result(ticket.happening)
         try:
             if dress.crashed:
                 raise Crash  # noqa: TRY301 - as if it had come out of the turn
-            worker.save(ticket, dress.crash.when if dress.crash else None)
+            worker.save(ticket, dress.dies)
         except Crash:
             result = "crashed"
             if dress.crash is not None:
                 dress.crash.count += 1
             self._replace_worker(worker)
         run = ticket.run
-        log.append(Ran(run.run_id, run.workflow, ticket.step_name, ticket.visit, ticket.attempt, result))
+        log.append(
+            Ran(run.run_id, run.workflow, ticket.step_name, ticket.visit, ticket.attempt, result, str(ticket.kind))
+        )
         return True
 
     # -- time ----------------------------------------------------------------------------------------------------
@@ -194,10 +208,14 @@ class Driver:
     def next_timer(self) -> datetime | None:
         """The next instant at which something becomes due by itself: the earliest over everything that waits for time.
 
-        Today these are sleeping jobs. Whatever else wakes by itself is asked here, and fired where time arrives.
+        Sleeping jobs, and schedules. Whatever else wakes by itself is asked here, and fired where time arrives.
         """
-        sources = (self.worker.next_timer,)
+        sources = (self.worker.next_timer, self._calendar.next_timer)
         return min((due for source in sources if (due := source()) is not None), default=None)
+
+    def pass_over(self, instant: datetime) -> None:
+        """Let time pass in which there is no worker, and nothing is run."""
+        self._move(instant)
 
     def _move(self, instant: datetime) -> None:
         if instant > self.session.now:
@@ -237,13 +255,15 @@ class Driver:
             self._dead.pop()
 
 
-def _result(ticket: Ticket) -> str:
-    match ticket.happening:
+def _result(happening: Happening | None) -> str:
+    match happening:
         case Completed():
             return "completed"
         case Failed():
             return "failed"
         case Deferred():
             return "deferred"
+        case Abandoned():
+            return "discarded"
         case _:
             return "returned"

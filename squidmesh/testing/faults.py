@@ -1,4 +1,4 @@
-"""What a test arranges for steps: another function, an error at an attempt, a worker that dies."""
+"""What a test arranges for steps: another function, an error at an attempt, no end in time, a worker that dies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from squidmesh.authoring.functions import StepFunction
 from squidmesh.authoring.reading import StepReference
 from squidmesh.authoring.signature import Signature
 from squidmesh.errors import InvalidOption
+from squidmesh.records import JobKind
 from squidmesh.values.shapes import ANY
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
     from types import FrameType
 
     from squidmesh.authoring.reading import Reference
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from squidmesh.registry import Registry
     from squidmesh.worker.ticket import Ticket
 
-StepKey: TypeAlias = tuple[str, str]
-"""Workflow and step."""
+Faulty: TypeAlias = "Reference | Callable[..., object]"
+"""A step, or what undoes one."""
+
+StepKey: TypeAlias = tuple[str, str, str]
+"""Workflow, step, and whether its job is the step or the compensation."""
 
 Moment: TypeAlias = Literal["in_body", "before_commit", "after_commit"]
 
@@ -35,6 +39,10 @@ RECORDED: Final = (Exception, SystemExit, asyncio.CancelledError, GeneratorExit)
 
 class Crash(BaseException):
     """Raised in a step, or in what replaces it, kills the worker there: nothing of the attempt is stored."""
+
+
+class OutOfTime(BaseException):
+    """Raised in place of a body whose time is up."""
 
 
 class _Arranged:
@@ -124,12 +132,19 @@ class Dress:
     Args:
         crash: The worker's death that was arranged for it.
         crashed: Whether the worker has died in the body.
+        late: Whether the body did not end in time.
         escaped: What was raised in the body and is meant for the test.
     """
 
     crash: Crashing | None = None
     crashed: bool = False
+    late: bool = False
     escaped: BaseException | None = None
+
+    @property
+    def dies(self) -> Moment | None:
+        """When the worker is to die."""
+        return None if self.crash is None else self.crash.when
 
 
 @dataclass(slots=True)
@@ -145,7 +160,7 @@ class Faults:
 
     # -- arranging -----------------------------------------------------------------------------------------------
 
-    def replace(self, step: Reference, function: Callable[..., object], caller: FrameType | None) -> Replacement:
+    def replace(self, step: Faulty, function: Callable[..., object], caller: FrameType | None) -> Replacement:
         """Replace a step's function."""
         key, old = self._find(step)
         signature = Signature.of(function, caller)
@@ -156,41 +171,47 @@ class Faults:
 
     def fail(
         self,
-        step: Reference,
+        step: Faulty,
         error: BaseException | type[BaseException],
         attempts: Iterable[int] | None,
         first: int | None,
     ) -> Failing:
         """Raise an error at some attempts, in place of running the body."""
         key, _ = self._find(step)
-        if attempts is not None and first is not None:
-            raise InvalidOption("attempts", "give either attempts= or first=, not both")
         if not _can_be_raised(error):
             raise InvalidOption("error", f"must be an exception, or the class of one, not {error!r}")
-        chosen = frozenset(attempts) if attempts is not None else frozenset(range(1, (first or 1) + 1))
-        return Failing(key, self, error, chosen.__contains__)
+        return Failing(key, self, error, _chosen(attempts, first))
 
-    def crash(self, step: Reference, when: str, times: int) -> Crashing:
+    def time_out(self, step: Faulty, attempts: Iterable[int] | None, first: int | None) -> Failing:
+        """Have some attempts not end in time, in place of running the body."""
+        key, function = self._find(step)
+        if function.timeout is None:
+            raise InvalidOption("step", f"{function.name!r} has no time-out; declare it with step(timeout=...)")
+        return Failing(key, self, OutOfTime, _chosen(attempts, first))
+
+    def crash(self, step: Faulty, when: str, times: int) -> Crashing:
         """Kill the worker the next ``times`` times that it runs the step."""
         key, _ = self._find(step)
         if when not in MOMENTS:
             raise InvalidOption("when", f"must be one of {', '.join(map(repr, MOMENTS))}, not {when!r}")
         return Crashing(key, self, cast("Moment", when), times)
 
-    def _find(self, step: Reference) -> tuple[StepKey, StepFunction[..., object]]:
-        """The one step that is meant: what its declaration returned, its name, or ``"workflow/step"``."""
-        found: dict[StepKey, StepFunction[..., object]] = {}
-        for name, workflow in self.registry.workflows.items():
-            for known, function in workflow.functions.items():
-                same = step is function if isinstance(step, StepReference) else step in (known, f"{name}/{known}")
-                if same:
-                    found[name, known] = function
+    def _find(self, step: Faulty) -> tuple[StepKey, StepFunction[..., object]]:
+        """The one that is meant: what its declaration returned, its name, or ``"workflow/step"``; or what undoes it."""
+        found = {key: function for key, function in self._all() if _means(step, key[0], function)}
         if len(found) != 1:
-            said = ", ".join("/".join(key) for key in found) if found else "none of the harness's workflows has it"
+            said = ", ".join(map(_said, found)) if found else "none of the harness's workflows has it"
             problem = "is the name of several" if found else "is no step with a function"
             raise InvalidOption("step", f"{step!r} {problem}: {said}")
         ((key, function),) = found.items()
         return key, function
+
+    def _all(self) -> Iterator[tuple[StepKey, StepFunction[..., object]]]:
+        for name, workflow in self.registry.workflows.items():
+            for step, function in workflow.functions.items():
+                yield (name, step, JobKind.STEP), function
+                if function.compensation is not None:
+                    yield (name, step, JobKind.COMPENSATION), function.compensation
 
     # -- applying ------------------------------------------------------------------------------------------------
 
@@ -200,7 +221,7 @@ class Faults:
         original = ticket.function
         if original is None:
             return dress
-        mine = [each for each in self.arranged if each.step == (ticket.run.workflow, ticket.step_name)]
+        mine = [each for each in self.arranged if each.step == (ticket.run.workflow, ticket.step_name, ticket.kind)]
         replaced = [each for each in mine if isinstance(each, Replacement)]
         failing = [each for each in mine if isinstance(each, Failing) and each.hits(ticket.attempt)]
         crashing = [each for each in mine if isinstance(each, Crashing) and each.count < each.times]
@@ -221,6 +242,27 @@ class Faults:
         function.call = _watched(function, begin, dress)
         ticket.function = function
         return dress
+
+
+def _means(step: Faulty, workflow: str, function: StepFunction[..., object]) -> bool:
+    """Whether a step, or what undoes it, is the one that is meant."""
+    if isinstance(step, str):  # a compensation has its function's name
+        return step in (function.label, f"{workflow}/{function.label}")
+    if isinstance(step, StepReference):
+        return step is function
+    return step == function.function
+
+
+def _said(key: StepKey) -> str:
+    workflow, step, kind = key
+    return f"{workflow}/{step}" if kind == JobKind.STEP else f"what undoes {workflow}/{step}"
+
+
+def _chosen(attempts: Iterable[int] | None, first: int | None) -> Callable[[int], bool]:
+    """Whether an attempt, by its number, is one of those that are given."""
+    if attempts is not None and first is not None:
+        raise InvalidOption("attempts", "give either attempts= or first=, not both")
+    return (frozenset(attempts) if attempts is not None else frozenset(range(1, (first or 1) + 1))).__contains__
 
 
 def _take_context(signature: Signature, name: str | None) -> None:
@@ -245,6 +287,8 @@ def _watched(
     def note(error: BaseException) -> None:
         if isinstance(error, Crash):
             dress.crashed = True
+        elif isinstance(error, OutOfTime):
+            dress.late = True
         elif not isinstance(error, RECORDED):
             dress.escaped = error
 

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from squidmesh.errors import HarnessError
 from squidmesh.events import events_of
@@ -15,12 +15,14 @@ from squidmesh.store.jobs import list_flagged, wake_jobs
 from squidmesh.store.statements import Batch
 from squidmesh.store.workers import LateWorker, declare_dead, register_worker, remove_worker, renew_worker
 from squidmesh.testing.faults import Crash
+from squidmesh.worker import body
 from squidmesh.worker.engine import Call, Engine
 from squidmesh.worker.eventloop import EventLoopThread
 from squidmesh.worker.executor import Executor
 from squidmesh.worker.link import Link
 from squidmesh.worker.rescue import list_rescuable, rescue
 from squidmesh.worker.settings import WorkerSettings
+from squidmesh.worker.transactions import Transactions
 from squidmesh.worker.watchdog import Watchdog
 from squidmesh.worker.worker import new_record
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from squidmesh.events import EventBus
+    from squidmesh.planner.outcome import Completed, Happening
+    from squidmesh.planner.plan import Plan
     from squidmesh.registry import Registry
     from squidmesh.store.statements import Flow, Statement
     from squidmesh.testing.faults import Moment
@@ -84,14 +88,42 @@ def _without_commit(flow: Flow[T]) -> Flow[T]:
         batch = flow.send(results)
 
 
+class _Blind(Watchdog):
+    """Watches nothing: a body in the caller's thread cannot be interrupted, and time stands still while it runs."""
+
+    def watch(self, ticket: Ticket, seconds: float) -> None:
+        """Do nothing."""
+
+
+class _Transactions(Transactions):
+    """Transactional steps on the session's connections; the worker can die at their commit."""
+
+    def __init__(self, engine: Engine, session: Session) -> None:
+        super().__init__(engine, session)
+        self._session = session
+        self.dies: Moment | None = None
+        self.died = False
+
+    def ask(self, connection: psycopg.Connection[Any], operation: Flow[T] | Statement[T]) -> T:
+        """Run an operation within a step's transaction."""
+        return self._session.ask_within(connection, operation)
+
+    def save(self, ticket: Ticket, completed: Completed, began: str) -> Flow[Plan]:
+        """Save a step's result; die in place of the commit if that was arranged."""
+        plan = yield from super().save(ticket, completed, began)
+        self.died = self.dies == "before_commit"
+        if self.died:
+            raise Crash
+        return plan
+
+
 class _Hand(Executor):
     """Keeps tickets in order until the driver asks for the next one."""
 
     def __init__(
         self, queues: Iterable[str], finish: Callable[[Message], None], monotonic: Callable[[], float]
     ) -> None:
-        # A body in the caller's thread cannot be interrupted: nothing is ever watched.
-        watchdog = Watchdog(finish, monotonic)
+        watchdog = _Blind(finish, monotonic)
         super().__init__(dict.fromkeys(queues, 1), EventLoopThread(watchdog, monotonic), watchdog, finish, monotonic)
         self.waiting: deque[Ticket] = deque()
 
@@ -135,6 +167,7 @@ class InlineWorker:
             monotonic=self.monotonic,
             inbox=inbox,
         )
+        self._transactions = _Transactions(self.engine, session)
         self._beats = 0
         session.ask(register_worker(self._record, self.settings.lease))
 
@@ -165,19 +198,49 @@ class InlineWorker:
         """Keep a ticket that was not begun."""
         self._hand.waiting.appendleft(ticket)
 
-    def save(self, ticket: Ticket, dies: Moment | None = None) -> None:
-        """Save what happened to a step.
+    def run(self, ticket: Ticket, dies: Moment | None) -> Happening:
+        """Run a sync step's body, as an executor's thread does.
+
+        Args:
+            ticket: The step.
+            dies: When the worker is to die with it.
+        """
+        self._transactions.dies = dies
+        return body.run(ticket) if ticket.permit is None else self._transactions.run(ticket, ticket.permit)
+
+    async def run_async(self, ticket: Ticket, dies: Moment | None) -> Happening:
+        """The twin of ``run``, on the loop of whoever awaits it.
+
+        Raises:
+            HarnessError: The step is to have a connection, and there can be none.
+        """
+        if ticket.permit is None:
+            return await body.run_async(ticket)
+        self._session.lend_async()  # if it is refused, then before the step begins, and not as a failure of it
+        self._transactions.dies = dies
+        return await self._transactions.run_async(ticket, ticket.permit)
+
+    def save(self, ticket: Ticket, dies: Moment | None) -> None:
+        """Save what happened to a step, or follow what it has saved itself.
 
         Args:
             ticket: It, with what happened.
-            dies: When the worker dies with it.
+            dies: When the worker is to die with it.
 
         Raises:
             Crash: It died.
         """
+        saved = ticket.permit is not None and ticket.permit.saved is not None
+        if self._transactions.died or (saved and dies == "after_commit"):
+            raise Crash
         self._link.dies = dies if dies != "in_body" else None  # the body was not reached
         self.engine.inbox.put(ticket)
         self._take_turn(look=False)
+
+    @property
+    def empty_handed(self) -> bool:
+        """Whether nothing that was claimed is still to be run."""
+        return not self._hand.waiting
 
     def give_back(self) -> None:
         """Give back what was claimed and not begun: nobody must see it in the hands of a worker that stands still."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from squidmesh.authoring.reading import StepReference
 from squidmesh.errors import InvalidOption
+from squidmesh.explaining import explain_run
 from squidmesh.operations import MOST_LISTED, run_filter, run_id_of
 from squidmesh.records import Run
 from squidmesh.states import AttemptStatus, RunStatus, StepStatus
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from squidmesh.workflow import Workflow
 
 ANYTHING: Final = object()
+STEP: Final = "step"
+COMPENSATION: Final = "compensation"
 RAN: Final = (AttemptStatus.COMPLETED, AttemptStatus.FAILED)
 MOST_DESCRIBED: Final = 10
 UNFINISHED: Final = tuple(status for status in RunStatus if not status.terminal)
@@ -64,7 +67,12 @@ class Looking:
 
     def steps(self, run: Run | UUID | str) -> list[str]:
         """The names of the steps that ran, in the order in which they ended: once for each attempt."""
-        return [attempt.step for attempt in self.attempts(run) if attempt.status in RAN]
+        return [attempt.step for attempt in self.attempts(run) if attempt.status in RAN and attempt.kind == STEP]
+
+    def undone(self, run: Run | UUID | str) -> list[str]:
+        """The names of the steps that were undone, in the order in which their compensations completed."""
+        undone = (AttemptStatus.COMPLETED, COMPENSATION)
+        return [attempt.step for attempt in self.attempts(run) if (attempt.status, attempt.kind) == undone]
 
     def runs(self, workflow: Workflow | str | None = None, *, unfinished: bool = False) -> list[Run]:
         """The latest 1,000 runs, the oldest of them first."""
@@ -102,7 +110,7 @@ class Looking:
         """Assert how the latest visit to a step stands, or ended."""
         shown, name = self.run(run), name_of(step)
         declared = _step_of(shown, name)
-        visits = [visit for visit in self.step_runs(run) if visit.step == name]
+        visits = [visit for visit in self.step_runs(run) if visit.step == name and visit.kind != COMPENSATION]
         latest = [visit for visit in visits if visit.visit == visits[-1].visit]
         tried = sum(attempt.status in RAN for visit in latest for attempt in visit.attempts)
         added = latest[-1].output if latest else None
@@ -133,10 +141,18 @@ class Looking:
             lines.append(said)
         return "\n".join(lines)
 
+    def explain(self, run_id: UUID) -> str:
+        """What a run waits for, and what may be done about it."""
+        why = self._session.ask(explain_run(self._operations, run_id))
+        lines = [f"  {why.summary}", *(f"  {cause.summary}" for cause in why.also)]
+        can = dict.fromkeys(action.name for action in why.next_actions)
+        lines += [f"  What can be done: {', '.join(can)}"] if can else []
+        return "\n".join(lines)
+
     def describe_unfinished(self) -> str:
         """Where every run stands that has not ended."""
         runs = self.runs(unfinished=True)
-        said = [self.describe(self.run(run)) for run in runs[:MOST_DESCRIBED]]
+        said = [f"{self.describe(self.run(run))}\n{self.explain(run.id)}" for run in runs[:MOST_DESCRIBED]]
         more = [f"and {len(runs) - MOST_DESCRIBED} more"] if len(runs) > MOST_DESCRIBED else []
         return "\n".join([*said, *more]) or "every run has ended"
 

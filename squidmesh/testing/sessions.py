@@ -6,7 +6,7 @@ Either has a clock that stands still until it is set.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -16,15 +16,15 @@ from psycopg import pq
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
-from squidmesh.errors import ConnectionUnusable
+from squidmesh.errors import ConnectionUnusable, HarnessError
 from squidmesh.store.database import as_flow, begins_our_own, drive, take_part, take_part_async
 from squidmesh.store.migrations import ensure_schema
 from squidmesh.store.statements import Statement, check_schema_name, sql_of
 from squidmesh.testing.schemas import found_dsn, throw_away
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncGenerator, Generator
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import LiteralString
 
     from squidmesh.store.statements import Flow
@@ -37,6 +37,12 @@ CREATE OR REPLACE FUNCTION pg_temp.squidmesh_clock() RETURNS timestamptz LANGUAG
 """
 CLOCK: Final = "pg_temp.squidmesh_clock()"
 """A clock that only this session has, and only until its transaction is rolled back: it disturbs nobody beside it."""
+
+UNSAID: Final = ("pin_plans", "limit_wait", "limit_idleness")
+"""Statements about a transaction, this session's being the test's: they would change how its own queries are planned,
+and how long it may wait and think."""
+
+NAME: Final = "squidmesh.testing"
 
 
 class Session(Protocol):
@@ -65,17 +71,36 @@ class Session(Protocol):
         """What a step's body runs in."""
         ...
 
+    def lend(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """A connection for a transactional step."""
+        ...
+
+    def lend_async(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """A connection for one that is async.
+
+        Raises:
+            HarnessError: There can be none.
+        """
+        ...
+
+    def ask_within(self, connection: psycopg.Connection[Any], operation: Flow[T] | Statement[T]) -> T:
+        """Run an operation within the transaction of a connection that was lent."""
+        ...
+
 
 class SchemaSession:
     """A session on a throw-away schema, with a connection of its own.
 
     Args:
         connection: In autocommit mode.
+        dsn: Where it leads to.
         schema: The schema.
+        at: The instant that time begins at; by default the current one.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str, at: datetime | None) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], dsn: str, schema: str, at: datetime | None) -> None:
         self.schema = schema
+        self._dsn = dsn
         self._connection = connection
         self._lock = threading.RLock()
         self._table = Identifier(schema, "virtual_time")
@@ -103,6 +128,27 @@ class SchemaSession:
     def around_body(self) -> AbstractContextManager[None]:
         """Nothing: a body has its own connections."""
         return nullcontext()
+
+    @contextmanager
+    def lend(self) -> Generator[psycopg.Connection[Any]]:
+        """A connection of the step's own, as a worker's pool has them."""
+        with closing(psycopg.connect(self._dsn, autocommit=True, application_name=NAME)) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            yield connection
+
+    @asynccontextmanager
+    async def lend_async(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        """The same on the loop that the step runs on."""
+        connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, application_name=NAME)
+        try:
+            await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+            yield connection
+        finally:
+            await connection.close()
+
+    def ask_within(self, connection: psycopg.Connection[Any], operation: Flow[T] | Statement[T]) -> T:
+        """Run an operation within a step's transaction."""
+        return drive(connection, operation, self.schema, own_transaction=False)
 
 
 class TransactionSession:
@@ -140,10 +186,13 @@ class TransactionSession:
         with self._lock:
             self._check("something has ended it")
             with self._connection.transaction():
-                return drive(
-                    self._connection, self._on_time(operation), self.schema,
-                    own_transaction=False, pipeline=False, text=_text,
-                )  # fmt: skip
+                return self.ask_within(self._connection, operation)
+
+    def ask_within(self, connection: psycopg.Connection[Any], operation: Flow[T] | Statement[T]) -> T:
+        """Run an operation, in no savepoint of its own."""
+        return drive(
+            connection, self._on_time(operation), self.schema, own_transaction=False, pipeline=False, text=_text
+        )
 
     def run(self, operation: Flow[T], connection: psycopg.Connection[Any] | None) -> T:
         """Run an operation of a mesh."""
@@ -175,6 +224,31 @@ class TransactionSession:
             self._check("the step that just ran has ended it")
             self._execute("RELEASE SAVEPOINT squidmesh_body")
 
+    @contextmanager
+    def lend(self) -> Generator[psycopg.Connection[Any]]:
+        """The caller's own connection, as a step expects one: its transaction is a savepoint of theirs."""
+        mine = self._connection
+        factories, mine.row_factory, mine.cursor_factory = (
+            (mine.row_factory, mine.cursor_factory),
+            tuple_row,
+            psycopg.Cursor,
+        )
+        try:
+            yield mine
+        finally:
+            mine.row_factory, mine.cursor_factory = factories
+
+    def lend_async(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """None: it would not see the harness's transaction.
+
+        Raises:
+            HarnessError: Always.
+        """
+        raise HarnessError(
+            "an async step with transaction=True needs an AsyncConnection, which does not see the transaction that "
+            "this harness works in; leave connection= out, or replace the step with a function that is not async"
+        )
+
     def _on_time(self, operation: Flow[T] | Statement[T]) -> Flow[T]:
         # Said each time: a savepoint that is rolled back takes the setting with it, and must not take time back.
         with psycopg.Cursor(self._connection) as cursor:
@@ -194,8 +268,8 @@ class TransactionSession:
 @cache
 def _text(name: str, schema: str) -> LiteralString:
     """A statement's text, with the clock of this session in place of the schema's."""
-    if name == "pin_plans":
-        return "SELECT 1"  # which would change how the test's own queries are planned, until its transaction ends
+    if name in UNSAID:
+        return "SELECT 1"
     text = sql_of(name, schema)
     return text.replace(f"{schema}.clock()", CLOCK)  # pyright: ignore[reportReturnType] - as in sql_of
 
@@ -210,7 +284,7 @@ def open_session(
         return
     dsn = found_dsn(dsn)
     with (
-        psycopg.connect(dsn, autocommit=True, application_name="squidmesh.testing") as own,
+        psycopg.connect(dsn, autocommit=True, application_name=NAME) as own,
         throw_away(own, dsn, fresh=fresh) as made,
     ):
-        yield SchemaSession(own, made, at)
+        yield SchemaSession(own, dsn, made, at)

@@ -16,7 +16,7 @@ from squidmesh.testing.setup import Setup, checked_instant
 from squidmesh.worker import body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from datetime import datetime
     from types import TracebackType
     from uuid import UUID
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from squidmesh.states import RunStatus
     from squidmesh.testing.driver import Journey, Ran
     from squidmesh.testing.faults import Dress
+    from squidmesh.worker.permit import Permit
     from squidmesh.worker.ticket import Ticket
     from squidmesh.workflow import Workflow
 
@@ -163,12 +164,13 @@ class Harness(Bench):
     def _perform(self, ticket: Ticket, dress: Dress) -> None:
         """Run a step's body, in this thread; an async one on a loop of the harness."""
         with self._session.around_body():
-            started = ticket.started = self._driver.worker.monotonic()
+            worker = self._driver.worker
+            started = ticket.started = worker.monotonic()
             if ticket.function is not None and ticket.function.is_async:
-                happening: Happening = self._loop().run(body.run_async(ticket))
+                happening: Happening = self._loop().run(worker.run_async(ticket, dress.dies))
             else:
-                happening = body.run(ticket)
-            body.note_time(ticket, happening, started, self._driver.worker.monotonic)
+                happening = worker.run(ticket, dress.dies)
+            body.note_time(ticket, happening, started, worker.monotonic)
         if dress.escaped is not None:
             raise dress.escaped
 
@@ -260,23 +262,25 @@ class AsyncHarness(Bench):
 
     async def _perform(self, ticket: Ticket, dress: Dress) -> None:
         with self._session.around_body():
-            started = ticket.started = self._driver.worker.monotonic()
+            worker = self._driver.worker
+            started = ticket.started = worker.monotonic()
             if ticket.function is not None and ticket.function.is_async:
-                happening = await _in_a_task(ticket)
+                happening = await _in_a_task(worker.run_async(ticket, dress.dies), ticket.permit)
             else:
-                happening = await asyncio.to_thread(body.run, ticket)
-            body.note_time(ticket, happening, started, self._driver.worker.monotonic)
+                happening = await asyncio.to_thread(worker.run, ticket, dress.dies)
+            body.note_time(ticket, happening, started, worker.monotonic)
         if dress.escaped is not None:
             raise dress.escaped
 
 
-async def _in_a_task(ticket: Ticket) -> Happening:
+async def _in_a_task(running: Coroutine[Any, Any, Happening], permit: Permit | None) -> Happening:
     """Run an async step; when the test is cancelled, or its time is up, so is the step, and nothing is recorded."""
-    task = asyncio.ensure_future(body.run_async(ticket))
+    task = asyncio.ensure_future(running)
     try:
         await asyncio.wait({task})
     finally:
-        task.cancel()
+        if permit is None or not permit.saving:
+            task.cancel()
     return task.result()
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squidmesh.planner.outcome import Happening
+    from squidmesh.worker.pools import Pools
     from squidmesh.worker.ticket import Ticket
     from squidmesh.worker.transactions import Transactions
     from squidmesh.worker.watchdog import Watchdog
@@ -36,6 +37,9 @@ class EventLoopThread:
 
     transactions: Transactions
     """Runs transactional steps; the worker sets it when there is an engine."""
+
+    pools: Pools
+    """Where their connections come from; it is closed on this loop."""
 
     def __init__(self, watchdog: Watchdog, monotonic: Callable[[], float]) -> None:
         self._watchdog = watchdog
@@ -80,7 +84,7 @@ class EventLoopThread:
                 _run_until_stopped(loop)
             # The pool's own tasks are needed until the steps have given their connections back.
             _cancel_all(loop, set(self._tasks.values()))
-            loop.run_until_complete(self.transactions.pools.close_of_loop())
+            loop.run_until_complete(self.pools.close_of_loop())
             _cancel_all(loop, asyncio.all_tasks(loop))
         finally:
             loop.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psycopg
@@ -12,7 +13,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from squidmesh.store.database import check_pooled, check_pooled_async
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Generator, Mapping
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
 NAME: Final = "squidmesh-steps"
 LONGEST_IDLE: Final = 60.0
@@ -32,6 +34,18 @@ class PoolAddress(Protocol):
         ...
 
 
+class Lender(Protocol):
+    """Where the connections of transactional steps come from; in a worker they are ``Pools``."""
+
+    def lend(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """A connection for a sync step."""
+        ...
+
+    def lend_async(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """A connection for an async step."""
+        ...
+
+
 class Pools:
     """One pool for sync steps, one for the event loop of async steps.
 
@@ -46,6 +60,26 @@ class Pools:
         self._lock = threading.Lock()
         self._sync: ConnectionPool[psycopg.Connection[Any]] | None = None
         self._async: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+
+    @contextmanager
+    def lend(self) -> Generator[psycopg.Connection[Any]]:
+        """A connection for a sync step."""
+        pool = self.sync()
+        connection = pool.getconn()
+        try:
+            yield connection
+        finally:
+            pool.putconn(connection)
+
+    @asynccontextmanager
+    async def lend_async(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        """A connection for an async step; on their event loop only."""
+        pool = await self.of_loop()
+        connection = await pool.getconn()
+        try:
+            yield connection
+        finally:
+            await pool.putconn(connection)
 
     def sync(self) -> ConnectionPool[psycopg.Connection[Any]]:
         """The pool of sync steps."""

@@ -15,8 +15,8 @@ import asyncio
 import contextvars
 import random
 import time
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 from psycopg import pq
@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from squidmesh.store.statements import Flow
     from squidmesh.worker.engine import Engine
     from squidmesh.worker.permit import Connection, Permit
-    from squidmesh.worker.pools import Pools
+    from squidmesh.worker.pools import Lender
     from squidmesh.worker.ticket import Ticket
+
+T = TypeVar("T")
 
 RERUNS: Final = 3
 """How often a step is run again because the database undid its transaction; these are no attempts."""
@@ -90,12 +92,12 @@ class Transactions:
 
     Args:
         engine: Whose steps they are; only what never changes, its name and whether it stops are looked at.
-        pools: Where connections come from.
+        lender: Where connections come from.
     """
 
-    def __init__(self, engine: Engine, pools: Pools) -> None:
-        self.pools = pools
+    def __init__(self, engine: Engine, lender: Lender) -> None:
         self._engine = engine
+        self._lender = lender
 
     def run(self, ticket: Ticket, permit: Permit) -> Happening:
         """Run a step's body and commit its result, or say what happened instead. Nothing escapes."""
@@ -124,10 +126,9 @@ class Transactions:
     # -- one transaction -----------------------------------------------------------------------------------------
 
     def _attempt(self, ticket: Ticket, permit: Permit) -> Happening:
-        schema = self._engine.schema
         with self._lent(permit) as connection:
             with _settling(connection, permit), connection.transaction():
-                began = drive(connection, read_transaction(), schema, own_transaction=False)
+                began = self.ask(connection, read_transaction())
                 self._watch(ticket)
                 try:
                     happening = contextvars.copy_context().run(body.perform, ticket)
@@ -135,19 +136,17 @@ class Transactions:
                     raise _NotCommitted(error=error, lost=connection.broken) from error
                 completed = _to_commit(happening, connection, permit)
                 try:
-                    flow = self._save(ticket, completed, began)
-                    plan = drive(connection, flow, schema, own_transaction=False)
+                    plan = self.ask(connection, self.save(ticket, completed, began))
                 except Exception as error:
                     raise _unsaved(error, connection) from error
             permit.saved = plan
         return completed
 
     async def _attempt_async(self, ticket: Ticket, permit: Permit) -> Happening:
-        schema = self._engine.schema
         async with self._lent_async(permit) as connection:
             with _settling(connection, permit):
                 async with connection.transaction():
-                    began = await drive_async(connection, read_transaction(), schema, own_transaction=False)
+                    began = await self.ask_async(connection, read_transaction())
                     self._watch(ticket)
                     try:
                         happening = await body.perform_async(ticket)
@@ -155,8 +154,7 @@ class Transactions:
                         raise _NotCommitted(error=error, lost=connection.broken) from error
                     completed = _to_commit(happening, connection, permit)
                     try:
-                        flow = self._save(ticket, completed, began)
-                        plan = await drive_async(connection, flow, schema, own_transaction=False)
+                        plan = await self.ask_async(connection, self.save(ticket, completed, began))
                     except Exception as error:
                         raise _unsaved(error, connection) from error
             permit.saved = plan
@@ -164,33 +162,39 @@ class Transactions:
 
     @contextmanager
     def _lent(self, permit: Permit) -> Generator[psycopg.Connection[Any]]:
-        try:
-            pool = self.pools.sync()
-            connection = pool.getconn()
-        except psycopg.OperationalError as error:
-            raise _not_begun(error) from error
-        permit.lend(connection)
-        try:
-            yield connection
-        finally:
-            permit.take_back()
-            if permit.revoked:
-                connection.close()  # a cancellation may still be on its way to it
-            pool.putconn(connection)
+        with ExitStack() as lent:
+            try:
+                connection = lent.enter_context(self._lender.lend())
+            except psycopg.OperationalError as error:
+                raise _not_begun(error) from error
+            permit.lend(connection)
+            try:
+                yield connection
+            finally:
+                permit.take_back()
+                if permit.revoked:
+                    connection.close()  # a cancellation may still be on its way to it
 
     @asynccontextmanager
     async def _lent_async(self, permit: Permit) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
-        try:
-            pool = await self.pools.of_loop()
-            connection = await pool.getconn()
-        except psycopg.OperationalError as error:
-            raise _not_begun(error) from error
-        permit.lend(connection)
-        try:
-            yield connection
-        finally:
-            permit.take_back()
-            await pool.putconn(connection)
+        async with AsyncExitStack() as lent:
+            try:
+                connection = await lent.enter_async_context(self._lender.lend_async())
+            except psycopg.OperationalError as error:
+                raise _not_begun(error) from error
+            permit.lend(connection)
+            try:
+                yield connection
+            finally:
+                permit.take_back()
+
+    def ask(self, connection: psycopg.Connection[Any], operation: Flow[T] | Statement[T]) -> T:
+        """Run an operation within a step's transaction."""
+        return drive(connection, operation, self._engine.schema, own_transaction=False)
+
+    async def ask_async(self, connection: psycopg.AsyncConnection[Any], operation: Flow[T] | Statement[T]) -> T:
+        """The twin of ``ask``."""
+        return await drive_async(connection, operation, self._engine.schema, own_transaction=False)
 
     def _watch(self, ticket: Ticket) -> None:
         if ticket.function is not None and ticket.function.timeout is not None:
@@ -198,7 +202,7 @@ class Transactions:
 
     # -- lock, decide, save --------------------------------------------------------------------------------------
 
-    def _save(self, ticket: Ticket, completed: Completed, began: str) -> Flow[Plan]:
+    def save(self, ticket: Ticket, completed: Completed, began: str) -> Flow[Plan]:
         """Lock the run, decide, save: what the engine does for its turn, for one result, on the step's connection."""
         engine = self._engine
         run: LockedRun | None

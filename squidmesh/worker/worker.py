@@ -115,7 +115,7 @@ class Worker:
             monotonic=monotonic,
             inbox=inbox,
         )
-        self._pools = Pools(address, self.settings.queues)
+        self._pools = self._loop.pools = Pools(address, self.settings.queues)
         self._executor.transactions = self._loop.transactions = Transactions(self._engine, self._pools)
         self._caretaker = Caretaker(record, self._record, self._engine, connect)
         scheduling = Scheduling(Operations(registry, channel, new_id, clock.now), new_id)
