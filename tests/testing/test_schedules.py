@@ -63,7 +63,7 @@ def test_days_pass_with_a_run_for_each_among_waits_retries_and_runs_of_others(ds
 
     other.sequence(nap, wake)
     with standing_still(dsn, workflow, other) as h:
-        ear = Ear(h.mesh, "run.created")  # type: ignore[arg-type]
+        ear = Ear(h.mesh, "run.created")
         h.mesh.start_run(other)
         h.fail("send", ConnectionError, first=1)
         assert h.next_timer == NOON + THREE

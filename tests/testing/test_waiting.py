@@ -78,16 +78,16 @@ def test_a_step_decides_for_another_run_which_goes_on_in_the_same_drain(dsn: str
 
     @clerk.step
     def decide() -> None:
-        for run in h.runs(trip):
-            h.mesh.approve_run(run.id, actor="clerk")
-            h.mesh.send_signal(run.id, "payment")
+        for run in office.runs(trip):
+            office.mesh.approve_run(run.id, actor="clerk")
+            office.mesh.send_signal(run.id, "payment")
 
-    with standing_still(dsn, trip, clerk) as h:
-        run = h.mesh.start_run(trip)
-        h.run_until(run, status="paused")
-        h.mesh.start_run(clerk)
-        assert [ran.step for ran in h.drain()] == ["decide", "send_tickets"]
-        h.assert_status(run, "completed")
+    with standing_still(dsn, trip, clerk) as office:
+        run = office.mesh.start_run(trip)
+        office.run_until(run, status="paused")
+        office.mesh.start_run(clerk)
+        assert [ran.step for ran in office.drain()] == ["decide", "send_tickets"]
+        office.assert_status(run, "completed")
 
 
 @pytest.mark.parametrize(("approve", "days", "gate"), [(False, 2, "consent"), (True, 3, "paid")])
