@@ -177,7 +177,7 @@ class Desk:
         self, run: CarriedRun, job: Job | NextJob, claim: int, state: dict[str, object], since: float
     ) -> Ticket:
         graph = self.registry.graph(run.fingerprint)
-        function = self.registry.function(run.workflow, job.step)
+        function = self.registry.function(run.workflow, job.step, job.kind)
         return Ticket(
             run=run,
             slot=job.slot,
