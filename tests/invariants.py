@@ -35,7 +35,18 @@ ALWAYS = {
          GROUP BY 1, 2, 3, 4 HAVING count(*) > 1""",
     "something happened in a visit after it completed": """
         SELECT a.run_id, a.step, a.visit FROM squidmesh.attempts a JOIN squidmesh.attempts b USING (run_id, step, visit)
-         WHERE a.kind = 'step' AND a.status = 'completed' AND b.seq > a.seq""",
+         WHERE a.kind = 'step' AND b.kind = 'step' AND a.status = 'completed' AND b.seq > a.seq""",
+    "a visit was undone twice, or undone though it had not completed": """
+        SELECT run_id, step, visit FROM squidmesh.attempts u WHERE u.kind = 'compensation' AND u.status = 'completed'
+         GROUP BY 1, 2, 3
+        HAVING count(*) > 1 OR NOT EXISTS (
+               SELECT FROM squidmesh.attempts a
+                WHERE (a.run_id, a.step, a.visit) = (u.run_id, u.step, u.visit)
+                  AND a.kind = 'step' AND a.status = 'completed' AND a.seq < min(u.seq))""",
+    "a signal was consumed by what did not complete, or two by one": """
+        SELECT s.run_id, s.consumed_by FROM squidmesh.signals s
+          LEFT JOIN squidmesh.attempts a ON (a.run_id, a.seq, a.status) = (s.run_id, s.consumed_by, 'completed')
+         WHERE s.consumed_by IS NOT NULL GROUP BY 1, 2 HAVING count(a.seq) <> 1""",
     "a run's graph is not stored": """
         SELECT id FROM squidmesh.runs r
          WHERE NOT EXISTS (SELECT FROM squidmesh.definitions d WHERE d.fingerprint = r.fingerprint)""",
@@ -73,14 +84,21 @@ def check(lab: Lab, *, at_rest: bool = True, workers_left: bool = True) -> None:
 def _states_and_jobs(lab: Lab) -> dict[str, object]:
     """The counts in a run's state are those of its jobs."""
     found = lab.rows(
-        """SELECT r.id, r.state, count(j.slot),
-                  count(*) FILTER (WHERE j.state = 'parked' AND j.reason <> 'unknown_step'),
-                  count(*) FILTER (WHERE j.attempt > 1 AND (j.state <> 'parked' OR j.reason = 'unknown_step'))
-             FROM squidmesh.runs r LEFT JOIN squidmesh.jobs j ON j.run_id = r.id GROUP BY r.id"""
+        """SELECT r.id, r.state, count(j.slot) FILTER (WHERE j.kind <> 'timer'),
+                  count(*) FILTER (WHERE j.kind = 'gate' OR trouble),
+                  count(*) FILTER (WHERE trouble),
+                  count(*) FILTER (WHERE j.attempt > 1 AND j.kind <> 'gate' AND NOT trouble),
+                  count(*) FILTER (WHERE j.kind = 'timer'),
+                  (SELECT count(*) FROM squidmesh.signals s WHERE s.run_id = r.id AND s.consumed_by IS NULL)
+             FROM squidmesh.runs r
+             LEFT JOIN (SELECT *, state = 'parked' AND reason IN ('quarantined', 'interrupted') AS trouble
+                          FROM squidmesh.jobs) j ON j.run_id = r.id
+            GROUP BY r.id"""
     )
     wrong: list[object] = []
-    for run_id, state, live, gates, retrying in found:
-        progress = Progress.from_json(state)
-        if (progress.live_count, progress.gates, progress.retrying) != (live, gates, retrying):
-            wrong.append((run_id, state, live, gates, retrying))
+    for run_id, state, *counts in found:
+        known = Progress.from_json(state)
+        said = [known.live_count, known.gates, known.troubles, known.retrying, int(known.deadline)]
+        if [*said, sum(known.signals.values())] != counts:
+            wrong.append((run_id, state, counts))
     return {"a run's state and its jobs disagree": wrong[:5]} if wrong else {}

@@ -9,16 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from squidmesh.context import Outcome
+from squidmesh.definition import StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from squidmesh.definition import Step, Transition
 
     Edges = Sequence[Sequence[int]]
+
+
+_WITHOUT_OUTPUT: Final[Mapping[StepKind, tuple[str, ...]]] = {
+    StepKind.APPROVAL: (),  # also of a rejection and a time-out, which go the way of errors, it is said what was decided
+    StepKind.SIGNAL: (Outcome.TIMEOUT, Outcome.ERROR),
+}
+"""The outcomes with which a step has no output, of the kinds for which that is not "error" alone."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Flow:
         names: The steps' names.
         together: For each step, what runs when it ends with "ok": its transition's target and the joins that list it.
         otherwise: For each step, what runs when it ends with another outcome: one target each, never two at once.
-        failing: The error edges among ``otherwise``: what runs without the step's output.
+        failing: Those among ``otherwise`` whose target runs without the step's output: error edges, for most kinds.
         joined: For each step, what it waits for with ``after``.
         entries: What a run begins with.
     """
@@ -55,7 +63,7 @@ class Flow:
             if source is None or target is None:
                 continue
             (together if edge.outcome == Outcome.OK else otherwise)[source].append(target)
-            if edge.outcome == Outcome.ERROR:
+            if edge.outcome in _WITHOUT_OUTPUT.get(steps[source].kind, (Outcome.ERROR,)):
                 failing.add((source, target))
         joined = [[numbers[name] for name in step.after if name in numbers] for step in steps]
         for number, dependencies in enumerate(joined):

@@ -652,6 +652,21 @@ def test_a_key_that_only_the_failed_step_returns_is_refused() -> None:
     assert problem.startswith("step 'use_invoice': needs 'invoice'")
 
 
+@pytest.mark.parametrize("on", ["rejected", "timeout", "error"])
+def test_what_was_decided_is_known_wherever_a_decision_leads(on: str) -> None:
+    workflow = Workflow("orders")
+    workflow.transition(workflow.approval("vote", output="invoice", deadline=5), on=on, to=workflow.step(use_invoice))
+    assert workflow.check().by_name["use_invoice"].takes
+
+
+@pytest.mark.parametrize("on", ["timeout", "error"])
+def test_a_signal_that_did_not_come_brought_nothing(on: str) -> None:
+    workflow = Workflow("orders")
+    workflow.transition(workflow.wait_for("paid", output="invoice", timeout=5), on=on, to=workflow.step(use_invoice))
+    (problem,) = problems_of(workflow)
+    assert problem.startswith("step 'use_invoice': needs 'invoice'")
+
+
 @pytest.mark.parametrize("on", ["ok", "error"])
 def test_a_key_that_an_earlier_step_returns_is_fine_whatever_happened_since(on: str) -> None:
     workflow = Workflow("orders", payload=Amount)
