@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _WITHOUT_OUTPUT: Final[Mapping[StepKind, tuple[str, ...]]] = {
-    StepKind.APPROVAL: (),  # also of a rejection and a time-out, which go the way of errors, it is said what was decided
+    StepKind.APPROVAL: (),  # a rejection and a time-out, which may go the way of errors, say what was decided
     StepKind.SIGNAL: (Outcome.TIMEOUT, Outcome.ERROR),
 }
 """The outcomes with which a step has no output, of the kinds for which that is not "error" alone."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from squidmesh.planner.facts import Facts
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.plan import LockedRun, Plan
-    from squidmesh.records import JSON, Attempt, Job
+    from squidmesh.records import JSON, Attempt, Job, JSONObject
 
 
 DONE: Final = (AttemptStatus.COMPLETED, AttemptStatus.ABANDONED)
@@ -75,9 +75,10 @@ def plan_retry(
     draft.progress.failed_at = 0
     for attempt in ended:
         _go_on(draft, attempt)
-    if finish(draft).ending is not None:
-        said = (draft.error or {}).get("message")
-        raise NotRetryable(run.id, f"it would fail again at once: {said}; replay it instead")
+    ended_again = finish(draft)
+    if ended_again.ending is not None:
+        error: JSONObject = ended_again.error or {}
+        raise NotRetryable(run.id, f"it would fail again at once: {error.get('message')}; replay it instead")
     add_deadline(draft)  # once the joins are decided: only then is it clear whether anything is live
     steps = sorted({job.step for job in draft.next.values() if job is not None and job.step})
     draft.audit("retried", actor=actor, comment=comment, steps=steps)

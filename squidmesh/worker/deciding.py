@@ -15,6 +15,7 @@ from squidmesh.worker.body import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.outcome import Finding
     from squidmesh.planner.plan import Plan

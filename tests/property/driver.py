@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from squidmesh.definition import StepKind
 from squidmesh.errors import SquidMeshError
+from squidmesh.planner.decisions import RESOLUTIONS
 from squidmesh.planner.outcome import (
     Abandoned,
     Broken,
@@ -23,7 +24,6 @@ from squidmesh.planner.outcome import (
     Returned,
     Unknown,
 )
-from squidmesh.planner.decisions import RESOLUTIONS
 from squidmesh.records import BODILESS, DEADLINE_SLOT, JobKind
 from squidmesh.states import JobState, ParkedReason, RunStatus
 from tests.property.simulator import OTHER_WORKER, WORKER, Simulator
@@ -210,7 +210,8 @@ class Driver:
         if self.outcomes is not None:
             return Completed(outcome=self.outcomes[job.step])
         if job.kind in BODILESS and job.kind != JobKind.WAIT:
-            return self.chosen.among((Elapsed(), Elapsed(), Abandoned(BROKEN_OFF), Returned(), Broken(BROKEN_OFF)))
+            others: tuple[Happening, ...] = (Abandoned(BROKEN_OFF), Returned(), Broken(BROKEN_OFF))
+            return self.chosen.among((Elapsed(), Elapsed(), *others))
         if job.kind == JobKind.WAIT:
             what = self.chosen.among(UNSTARTED)
         else:

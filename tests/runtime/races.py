@@ -31,12 +31,20 @@ def at_once(lab: Lab, run: Run, *calls: Callable[[], object]) -> list[Any]:
 
 def rows_of(lab: Lab, run: Run) -> list[list[tuple[Any, ...]]]:
     """All that is stored of a run: what must be the same after a call that was refused."""
-    tables = ("runs r WHERE r.id", "jobs r WHERE run_id", "attempts r WHERE run_id", "audit_events r WHERE run_id")
-    tables = (*tables, "signals r WHERE run_id")
-    return [sorted(lab.rows(f"SELECT r::text FROM squidmesh.{table} = %s", run.id)) for table in tables]
+    of_run = [f"{table} r WHERE run_id" for table in ("jobs", "attempts", "audit_events", "signals")]
+    return [
+        sorted(lab.rows(f"SELECT r::text FROM squidmesh.{table} = %s", run.id))
+        for table in ("runs r WHERE id", *of_run)
+    ]
 
 
 def audits(lab: Lab, run: Run) -> list[str]:
     """The types of a run's audit events, in order."""
     query = "SELECT type FROM squidmesh.audit_events WHERE run_id = %s ORDER BY seq"
     return [type_ for (type_,) in lab.rows(query, run.id)]
+
+
+def context_of(run: Run) -> dict[str, Any]:
+    """A run's context, of a run that was read with it."""
+    assert run.context is not None
+    return run.context

@@ -21,7 +21,7 @@ from squidmesh import (
 from squidmesh.clock import new_id
 from tests.invariants import check
 from tests.lab import Ear, Lab
-from tests.runtime.races import at_once, audits, rows_of
+from tests.runtime.races import at_once, audits, context_of, rows_of
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def test_a_run_waits_for_people_and_goes_on_when_they_have_decided(lab: Lab) -> 
     assert (run.status, run.current_steps) == (RunStatus.PAUSED, ("stop",))
     mesh.unblock_run(run.id, actor="ada")
     ended = mesh.wait_for_run(run.id, 20)
-    assert (ended.status, ended.context["decision"]) == (RunStatus.COMPLETED, "approved")
-    review = ended.context["review"]
+    assert (ended.status, context_of(ended)["decision"]) == (RunStatus.COMPLETED, "approved")
+    review = context_of(ended)["review"]
     assert (review["actor"], review["comment"], review["metadata"]) == ({"id": 7}, "fine", {"ticket": 1})
     assert audits(lab, run) == ["paused", "approved", "paused", "resumed"]
     assert [(e.name, e.metadata["step"]) for e in ear.events if e.name == "gate.decided"] == [
@@ -100,10 +100,10 @@ def test_two_approvers_at_once_are_two_and_one_who_asks_twice_is_one(lab: Lab) -
     results = at_once(lab, run, *[lambda: mesh.approve_run(run.id, actor="ada")] * 2)
     assert [type(result) for result in results if isinstance(result, Exception)] == [AlreadyVoted]
     other = mesh.start_run("gated")
-    results = at_once(lab, other, *[lambda a=actor: mesh.approve_run(other.id, actor=a) for actor in ("ada", "bob")])  # type: ignore[misc]
+    results = at_once(lab, other, *[lambda a=actor: mesh.approve_run(other.id, actor=a) for actor in ("ada", "bob")])
     assert not [result for result in results if isinstance(result, Exception)]
     assert audits(lab, other) == ["paused", "voted", "approved", "paused"]
-    assert mesh.inspect_run(other.id).context["review"]["approvers"] in (["ada", "bob"], ["bob", "ada"])
+    assert context_of(mesh.inspect_run(other.id))["review"]["approvers"] in (["ada", "bob"], ["bob", "ada"])
     check(lab)
 
 
@@ -130,7 +130,7 @@ def test_a_decision_that_is_made_before_the_deadline_and_committed_after_it_coun
     if commits:
         mesh.unblock_run(run.id)
     ended = mesh.wait_for_run(run.id, 20)
-    assert (ended.status, ended.context["decision"]) == (RunStatus.COMPLETED, "approved" if commits else "timeout")
+    assert (ended.status, context_of(ended)["decision"]) == (RunStatus.COMPLETED, "approved" if commits else "timeout")
     check(lab)
 
 
@@ -152,7 +152,7 @@ def test_workers_that_sleep_are_told_when_the_host_commits(lab: Lab) -> None:
     assert client.wait_for_run(run.id, 20).status is RunStatus.COMPLETED
 
 
-BAD_CALLS: dict[str, Callable[[SquidMesh, Any], object]] = {
+BAD_CALLS: dict[str, Callable[[Any, Any], object]] = {
     "approve: nobody": lambda mesh, run: mesh.approve_run(run, actor=None),
     "approve: blank": lambda mesh, run: mesh.approve_run(run, actor=" "),
     "approve: a number": lambda mesh, run: mesh.approve_run(run, actor=5),

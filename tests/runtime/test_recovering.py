@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from squidmesh import Constant, Context, IllegalMove, InvalidOption, NotRetryable, Retry, RunStatus, UnsafeReplay, Workflow
+from squidmesh import (
+    Constant,
+    Context,
+    IllegalMove,
+    InvalidOption,
+    NotRetryable,
+    Retry,
+    RunStatus,
+    UnsafeReplay,
+    Workflow,
+)
 from tests.invariants import check
 from tests.lab import Gate, Lab, until_status
 from tests.runtime.races import at_once, audits, rows_of
@@ -164,7 +174,12 @@ def test_what_became_of_an_interrupted_step_a_person_says(lab: Lab, resolution: 
     output = {"paid": 2} if resolution == "completed" else None
     mesh.unblock_run(run.id, resolution=resolution, output=output, actor="ada", comment="I looked")
     ended = mesh.wait_for_run(run.id, 20)
-    expected = {"rerun": (RunStatus.COMPLETED, 1), "completed": (RunStatus.COMPLETED, 2), "failed": (RunStatus.FAILED, None)}
+    expected = {
+        "rerun": (RunStatus.COMPLETED, 1),
+        "completed": (RunStatus.COMPLETED, 2),
+        "failed": (RunStatus.FAILED, None),
+    }
+    assert ended.context is not None
     assert (ended.status, ended.context.get("shipped")) == expected[resolution]
     assert calls == [1] * (2 if resolution == "rerun" else 1)
     assert audits(lab, run) == ["paused", "resolved"]
@@ -173,7 +188,7 @@ def test_what_became_of_an_interrupted_step_a_person_says(lab: Lab, resolution: 
 
 def test_of_two_people_who_say_different_things_at_once_one_counts(lab: Lab) -> None:
     _, calls, mesh, run = interrupted(lab)
-    asked = [lambda r=resolution: mesh.unblock_run(run.id, resolution=r) for resolution in ("rerun", "completed")]  # type: ignore[misc]
+    asked = [lambda r=resolution: mesh.unblock_run(run.id, resolution=r) for resolution in ("rerun", "completed")]
     results = at_once(lab, run, *asked)
     assert len([result for result in results if isinstance(result, Exception)]) == 1
     mesh.wait_for_run(run.id, 20)
@@ -207,7 +222,7 @@ def test_a_step_that_was_quarantined_runs_again_when_somebody_says_so(lab: Lab) 
     mesh = lab.mesh(shop.workflow)
     run = mesh.start_run("shop")
     _quarantine(lab, run.id)
-    with pytest.raises(InvalidOption, match="say which|belongs"):
+    with pytest.raises(InvalidOption, match="belongs to"):
         mesh.unblock_run(run.id, output={"a": 1})
     lab.worker(mesh)
     assert mesh.unblock_run(run.id).attention is None

@@ -199,7 +199,7 @@ def test_at_the_deadline_a_step_that_executes_is_told_and_its_result_is_undone_t
     begun, undone = threading.Event(), threading.Event()
     workflow = Workflow("slow", deadline=0.3)
 
-    @workflow.step(compensate=lambda: undone.set())
+    @workflow.step(compensate=undone.set)
     def work(ctx: Context) -> None:
         begun.set()
         until(lambda: ctx.cancelled)

@@ -10,7 +10,7 @@ import pytest
 from squidmesh import InvalidPayload, RunStatus, SignalNotFound, Workflow, WorkflowNotFound
 from tests.invariants import check
 from tests.lab import Ear, Gate, Lab
-from tests.runtime.races import at_once, audits, rows_of
+from tests.runtime.races import at_once, audits, context_of, rows_of
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def test_a_signal_that_comes_early_is_kept_and_taken_by_the_worker(lab: Lab) -> 
     mesh.send_signal(run.id, "paid", {"amount": 2})
     assert lab.value(KEPT) == 2
     gate.open()
-    assert mesh.wait_for_run(run.id, 20).context["shipped_for"] == 1
+    assert context_of(mesh.wait_for_run(run.id, 20))["shipped_for"] == 1
     assert lab.value(KEPT) == 1
     consumed = lab.value("SELECT consumed_by FROM squidmesh.signals WHERE consumed_by IS NOT NULL")
     assert lab.value("SELECT step FROM squidmesh.attempts WHERE seq = %s", consumed) == "paid"
@@ -96,7 +96,7 @@ def test_one_delivery_that_is_sent_twice_at_once_is_one(lab: Lab) -> None:
 
 def test_two_deliveries_at_once_end_one_wait_and_the_other_is_kept(lab: Lab) -> None:
     mesh, run = at_the_wait(lab)
-    at_once(lab, run, *[lambda n=n: mesh.send_signal(run.id, "paid", {"amount": n}) for n in (1, 2)])  # type: ignore[misc]
+    at_once(lab, run, *[lambda n=n: mesh.send_signal(run.id, "paid", {"amount": n}) for n in (1, 2)])
     assert mesh.wait_for_run(run.id, 20).status is RunStatus.COMPLETED
     assert lab.rows("SELECT count(*), count(consumed_by) FROM squidmesh.signals") == [(2, 1)]
     check(lab)
@@ -110,7 +110,7 @@ def test_what_the_sender_rolls_back_was_never_sent(lab: Lab) -> None:
     assert rows_of(lab, run) == before
     mesh.send_signal(run.id, "paid", {"amount": 6}, connection=host)
     host.commit()
-    assert mesh.wait_for_run(run.id, 20).context["shipped_for"] == 6
+    assert context_of(mesh.wait_for_run(run.id, 20))["shipped_for"] == 6
 
 
 @pytest.mark.parametrize("comes", [True, False])

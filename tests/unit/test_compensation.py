@@ -9,6 +9,7 @@ import pytest
 from squidmesh.definition import Options, Step, StepKind
 from squidmesh.errors import IllegalMove, InvalidOption
 from squidmesh.planner.outcome import Abandoned, Broken, Completed, Deferred, Failed, Output, Returned, Unknown
+from squidmesh.planner.plan import NewAttempt
 from squidmesh.planner.planner import CRASH_BUDGET
 from squidmesh.retry import NEVER, Retry
 from squidmesh.states import JobState, ParkedReason, RunStatus
@@ -29,8 +30,8 @@ def undoable(name: str, retry: Retry = NEVER) -> Step:
 
 
 def undone(sim: Simulator) -> list[tuple[str, int, str]]:
-    rows = [row for row in sim.history if getattr(row, "kind", "") == "compensation"]
-    return [(row.step, row.visit, str(row.status)) for row in rows]  # type: ignore[union-attr]
+    rows = [row for row in sim.history if isinstance(row, NewAttempt) and row.kind == "compensation"]
+    return [(row.step, row.visit, str(row.status)) for row in rows]
 
 
 def booked(*extra: str) -> Simulator:

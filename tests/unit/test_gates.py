@@ -8,7 +8,7 @@ import pytest
 
 from squidmesh.definition import Step, StepKind
 from squidmesh.errors import AlreadyVoted, IllegalMove, InvalidOption, NotWaiting
-from squidmesh.planner.outcome import Abandoned, Broken, Completed, Elapsed, Failed, Output
+from squidmesh.planner.outcome import Abandoned, Broken, Elapsed, Failed, Output
 from squidmesh.states import JobState, ParkedReason, RunStatus
 from tests.property.simulator import NOW, Simulator
 from tests.property.strategies import flow
