@@ -153,6 +153,8 @@ class Driver:
         while not holds():
             if (yield from self._one(log)):
                 continue
+            if holds():  # what has no body was settled on the way
+                break
             due = self.next_timer()
             if latest is not None and (due is None or due > latest):
                 self._move(latest)

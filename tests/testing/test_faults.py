@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from squidmesh import Constant, Context, InvalidOption, Retry, Workflow, testing
+from squidmesh import Constant, Context, Fail, InvalidOption, Retry, Workflow, testing
 from tests.lab import standing_still
 
 if TYPE_CHECKING:
@@ -228,3 +228,68 @@ def test_a_crash_while_somebody_holds_the_run_is_settled_later(
         other.rollback()
     assert h.run_until(run).status == "completed"
     assert statuses(h, run)[0] == ("load", "abandoned")
+
+
+def test_an_attempt_runs_out_of_time_without_running(dsn: str) -> None:
+    workflow, ran = Workflow("slow"), list[str]()
+
+    @workflow.step(timeout=30, retry=Retry(max_attempts=2, backoff=Constant(60)))
+    async def ask() -> None:
+        ran.append("ask")
+
+    @workflow.step(timeout=30, irreversible=True)
+    def pay() -> None:
+        ran.append("pay")
+
+    @workflow.step
+    def thank() -> None: ...
+
+    workflow.sequence(ask, pay, thank)
+    with standing_still(dsn, workflow) as h:
+        run = h.mesh.start_run(workflow)
+        late = [h.time_out(ask), h.time_out("slow/pay", attempts=[1])]
+        assert [(each.step, each.result) for each in h.travel(60)] == [
+            ("ask", "timed_out"),
+            ("ask", "completed"),
+            ("pay", "timed_out"),
+        ]
+        assert h.assert_status(run, "paused").attention == "interrupted"  # what it did, only a person can know
+        assert [each.count for each in late] == [1, 1]
+        assert [(each.error or {}).get("message") for each in h.attempts(run) if each.error] == [
+            "the step did not end within 30 s",
+            "the step did not end within 30 s",
+        ]
+        h.mesh.unblock_run(run.id, resolution="completed", actor="ada")
+        h.run_until(run, status="completed")
+        assert ran == ["ask"]
+        with pytest.raises(InvalidOption, match=r"'thank' has no time-out; declare it with step\(timeout=...\)"):
+            h.time_out(thank)
+
+
+def test_what_undoes_several_steps_is_told_apart_by_the_step(dsn: str) -> None:
+    workflow, undone = Workflow("pair"), list[str]()
+
+    def undo(ctx: Context) -> None:
+        undone.append(ctx.step)
+
+    @workflow.step(compensate=undo)
+    def first() -> None: ...
+
+    @workflow.step(compensate=undo)
+    def second() -> None: ...
+
+    @workflow.step
+    def third() -> None:
+        raise Fail("no")
+
+    workflow.sequence(first, second, third)
+    with standing_still(dsn, workflow) as h:
+        for named in (undo, "undo"):
+            with pytest.raises(InvalidOption, match="several: what undoes pair/first, what undoes pair/second"):
+                h.replace(named, lambda: None)
+        assert first.compensation is not None
+        with h.replace(first.compensation, lambda: undone.append("a fake")):
+            run = h.mesh.start_run(workflow)
+            h.run_until(run)
+        assert undone == ["second", "a fake"]
+        assert h.undone(run) == ["second", "first"]
