@@ -36,6 +36,10 @@ ALWAYS = {
     "something happened in a visit after it completed": """
         SELECT a.run_id, a.step, a.visit FROM squidmesh.attempts a JOIN squidmesh.attempts b USING (run_id, step, visit)
          WHERE a.kind = 'step' AND b.kind = 'step' AND a.status = 'completed' AND b.seq > a.seq""",
+    "a signal was consumed by what did not complete, or two by one": """
+        SELECT s.run_id, s.consumed_by FROM squidmesh.signals s
+          LEFT JOIN squidmesh.attempts a ON (a.run_id, a.seq, a.status) = (s.run_id, s.consumed_by, 'completed')
+         WHERE s.consumed_by IS NOT NULL GROUP BY 1, 2 HAVING count(a.seq) <> 1""",
     "a run's graph is not stored": """
         SELECT id FROM squidmesh.runs r
          WHERE NOT EXISTS (SELECT FROM squidmesh.definitions d WHERE d.fingerprint = r.fingerprint)""",

@@ -250,9 +250,9 @@ def compare(place: Place, told: Told) -> None:
 def compare_bodies(place: Place, _: Told) -> None:
     """No body ran without an attempt to show for it, and no attempt completed without a body."""
     traces = [line.split() for line in (place.folder / "bodies").read_text().splitlines()]
-    bodies = Counter((key, attempt) for key, attempt in traces)
+    bodies = Counter((key, attempt) for key, attempt, _ in traces)
     # One defers itself, one is begun anew after a deadlock: both leave no row then.
-    ran = Counter(key for key, _ in traces if ":begin:" not in key and ":enter:" not in key)
+    ran = Counter(key for key, *_ in traces if ":begin:" not in key and ":enter:" not in key)
     rows = place.lab.rows(
         """SELECT run_id || ':' || step || ':' || visit || CASE kind WHEN 'step' THEN '' ELSE ':compensation' END,
                   attempt::text, status, worker IS NOT NULL FROM squidmesh.attempts
@@ -261,6 +261,8 @@ def compare_bodies(place: Place, _: Told) -> None:
     )
     attempts = Counter(key for key, *_ in rows)
     hidden = {key: (count, attempts[key]) for key, count in ran.items() if count > attempts[key]}
+    wrong = [line for line in traces if (line[2] == "undid") != line[0].endswith(":compensation")]
+    assert not wrong, f"steps in the place of their compensations, or the reverse: {wrong[:5]}"
     assert not hidden, f"bodies that ran more often than attempts show: {hidden}"
     missing = [row for row in rows if row[2] == "completed" and row[3] and not bodies[row[0], row[1]]]
     assert not missing, f"attempts that completed without a body: {missing[:5]}"

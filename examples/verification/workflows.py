@@ -27,10 +27,10 @@ def hold(name: str) -> None:
         time.sleep(0.005)
 
 
-def trace(ctx: Context) -> None:
-    """Leave a line: the key of what is done, and the attempt. Appends of a line are atomic."""
+def trace(ctx: Context, what: str = "did") -> None:
+    """Leave a line: the key of what is done, the attempt, and who is called. Appends of a line are atomic."""
     file = os.open(FOLDER / "bodies", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(file, f"{ctx.idempotency_key} {ctx.attempt}\n".encode())
+    os.write(file, f"{ctx.idempotency_key} {ctx.attempt} {what}\n".encode())
     os.close(file)
 
 
@@ -39,9 +39,9 @@ def chance(ctx: Context) -> float:
     return random.Random(f"{ctx.idempotency_key}/{ctx.attempt}").random()
 
 
-def act(ctx: Context, fails: float = 0.0) -> None:
+def act(ctx: Context, fails: float = 0.0, what: str = "did") -> None:
     """What every step does: take a moment, leave a trace, and fail now and then."""
-    trace(ctx)
+    trace(ctx, what)
     time.sleep(0.02 * random.random())
     if chance(ctx) < fails:
         raise ConnectionError("by chance")
@@ -69,7 +69,7 @@ order = Workflow("order", payload=Order)
 
 def undo(ctx: Context) -> None:
     """Undo a step; three attempts may not be enough."""
-    act(ctx, fails=0.2)
+    act(ctx, fails=0.2, what="undid")
 
 
 @order.step(compensate=undo, compensate_retry=RETRY, output="reserved")
@@ -150,7 +150,7 @@ hear = talk.wait_for("word", name="hear", output="word", start=True)
 
 @talk.step
 def answer(ctx: Context, word: Any) -> dict[str, Any] | Outcome:
-    act(ctx, fails=0.02)
+    act(ctx, fails=0.1)
     return {f"word{ctx.visit}": word} if ctx.visit == 4 else Outcome("again", {f"word{ctx.visit}": word})
 
 
@@ -192,7 +192,7 @@ hardship = Workflow("hardship", payload=Hardship)
 
 def take_back(ctx: Context) -> None:
     """Undo ``prepare``, once nobody holds it up."""
-    trace(ctx)
+    trace(ctx, "undid")
     hold("undoing")
 
 

@@ -15,7 +15,6 @@ from squidmesh.worker.body import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.outcome import Finding
@@ -47,18 +46,19 @@ def decide(registry: Registry, cases: Sequence[Case]) -> Flow[list[Plan]]:
     What a decision needs more (all jobs of a run that fails, say) is read, and it is made again. An exception in the
     planner parks that run with the evidence, and never harms the others.
     """
-    plans: dict[UUID, Plan] = {}
-    undecided = list(cases)
-    while asked := [(case, needs) for case in undecided if (needs := _plan(registry, case, plans)) is not None]:
-        yield from read_more([(_graph(registry, case), case, needs) for case, needs in asked])
-        undecided = [case for case, _ in asked]
-    return [plans[case.run.id] for case in cases]
+    decided = [_plan(registry, case) for case in cases]
+    while asked := [(place, needs) for place, needs in enumerate(decided) if isinstance(needs, NeedsMore)]:
+        yield from read_more([(_graph(registry, cases[place]), cases[place], needs) for place, needs in asked])
+        for place, _ in asked:
+            decided[place] = _plan(registry, cases[place])
+    return [plan for plan in decided if not isinstance(plan, NeedsMore)]
 
 
-def _plan(registry: Registry, case: Case, plans: dict[UUID, Plan]) -> NeedsMore | None:
-    """Note the plan; or say what it takes to make it."""
+def _plan(registry: Registry, case: Case) -> Plan | NeedsMore:
+    """The plan, or what it takes to make it."""
     try:
-        plans[case.run.id] = _decided(registry, case)
+        graph = _graph(registry, case)
+        return plan_findings(graph, case.run, case.jobs, case.findings, case.facts, may_snapshot=case.may_snapshot)
     except NeedsMore as needs:
         return needs
     except Exception as error:
@@ -69,13 +69,7 @@ def _plan(registry: Registry, case: Case, plans: dict[UUID, Plan]) -> NeedsMore 
         broken = Broken(describe(error, retryable=False))
         case.findings = [replace(found, happening=broken) for found in case.findings]
         case.broken, case.may_snapshot = True, False
-        return _plan(registry, case, plans)
-    return None
-
-
-def _decided(registry: Registry, case: Case) -> Plan:
-    graph = _graph(registry, case)
-    return plan_findings(graph, case.run, case.jobs, case.findings, case.facts, may_snapshot=case.may_snapshot)
+        return _plan(registry, case)
 
 
 def _graph(registry: Registry, case: Case) -> Graph:

@@ -155,6 +155,36 @@ def booked(ctx: Context, abooked: int) -> dict[str, int]:
 ledger.sequence(book, abook, booked)
 
 
+saga = Workflow("saga")
+
+
+def undo(ctx: Context) -> None:
+    trace(ctx)
+    hold(f"hold-undo-{ctx.step}")
+
+
+def _saga_step(name: str) -> None:
+    @saga.step(name=name, compensate=undo)
+    def step(ctx: Context) -> dict[str, int]:
+        trace(ctx)
+        return {name: 1}
+
+    saga_steps.append(step)
+
+
+saga_steps: list[object] = []
+for letter in "abc":
+    _saga_step(letter)
+
+
+@saga.step
+def saga_end(ctx: Context) -> None:
+    raise RuntimeError("all of it is to be undone")
+
+
+saga.sequence(*saga_steps, saga_end)  # type: ignore[arg-type]
+
+
 def random_workflow(seed: int) -> Workflow:
     """A graph with branches, joins and loops; the same in each process that asks with this seed."""
     chance = random.Random(seed)
@@ -207,4 +237,4 @@ async def _async_moody(ctx: Context, **state: object) -> object:
 
 
 RANDOM: Final = tuple(random_workflow(seed) for seed in range(12))
-ALL: Final = (chain, fork, deadly, careful, shaky, ledger, *RANDOM)
+ALL: Final = (chain, fork, deadly, careful, shaky, ledger, saga, *RANDOM)

@@ -146,3 +146,26 @@ def test_workers_killed_again_and_again_lose_nothing(lab: Lab, tmp_path: Path, b
     for run in runs:
         assert mesh.wait_for_run(run.id, 30).status is RunStatus.COMPLETED
     check(lab)
+
+
+def test_a_worker_killed_at_each_compensation_undoes_everything_once(lab: Lab, tmp_path: Path) -> None:
+    """Recorded exactly once, the newest first; executed at least once, under the same attempt: twice where it was killed."""
+    mesh = lab.mesh(*apps.ALL)
+    for step in "abc":
+        (tmp_path / f"hold-undo-{step}").touch()
+    (worker,) = start_workers(lab, tmp_path, 1)
+    run = mesh.start_run(apps.saga)
+    bodies = 3
+    for step in "cba":
+        until(lambda n=bodies: len(traces(tmp_path, "bodies")) > n, what=f"the undoing of {step}")  # type: ignore[misc]
+        worker.kill()
+        (tmp_path / f"hold-undo-{step}").unlink()
+        (worker,) = start_workers(lab, tmp_path, 1)
+        bodies += 2
+    ended = mesh.wait_for_run(run.id, 30)
+    assert ended.status is RunStatus.FAILED
+    assert [line[1] for line in traces(tmp_path, "bodies")] == ["a", "b", "c", "c", "c", "b", "b", "a", "a"]
+    query = "SELECT step, attempt, status FROM squidmesh.attempts WHERE kind = 'compensation' ORDER BY seq"
+    recorded = [(step, 1, status) for step in "cba" for status in ("abandoned", "completed")]
+    assert lab.rows(query) == recorded
+    check(lab)

@@ -210,8 +210,8 @@ class Driver:
         if self.outcomes is not None:
             return Completed(outcome=self.outcomes[job.step])
         if job.kind in BODILESS and job.kind != JobKind.WAIT:
-            ways: tuple[Happening, ...] = (Elapsed(), Elapsed(), Abandoned(BROKEN_OFF), Returned(), Broken(BROKEN_OFF))
-            return self.chosen.among(ways)
+            others: tuple[Happening, ...] = (Abandoned(BROKEN_OFF), Returned(), Broken(BROKEN_OFF))
+            return self.chosen.among((Elapsed(), Elapsed(), *others))
         if job.kind == JobKind.WAIT:
             what = self.chosen.among(UNSTARTED)
         else:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from squidmesh.definition import Definition
     from squidmesh.planner.outcome import Happening
-    from squidmesh.records import JSON, Job
+    from squidmesh.records import Job
     from tests.property.driver import Turn
     from tests.property.strategies import Choices
 
@@ -36,6 +36,14 @@ def lived(definition: Definition, chosen: Choices) -> Iterator[tuple[Simulator, 
     driver = Driver(sim, chosen, people=True)
     for turn in driver.turns():
         yield sim, driver, turn
+
+
+def end_of(definition: Definition, chosen: Choices) -> Simulator:
+    """A run that was driven to its end."""
+    sim = Simulator(definition, may_snapshot=True)
+    for _ in Driver(sim, chosen, people=True).turns():
+        pass
+    return sim
 
 
 def attempts(sim: Simulator, kind: str = "step") -> list[NewAttempt]:
@@ -116,11 +124,9 @@ def test_no_run_is_ever_stuck_and_its_deadline_is_there_while_it_may_fire(
 @trying
 @life
 def test_no_visit_completes_twice_and_nothing_happens_to_it_after_that(definition: Definition, chosen: Choices) -> None:
-    sim = None
-    for sim, _, _ in lived(definition, chosen):  # noqa: B007 - the last one is looked at
-        pass
+    sim = end_of(definition, chosen)
     done: set[tuple[str, int]] = set()
-    for attempt in attempts(sim) if sim else ():
+    for attempt in attempts(sim):
         assert (attempt.step, attempt.visit) not in done
         if attempt.status is AttemptStatus.COMPLETED:
             done.add((attempt.step, attempt.visit))
@@ -157,17 +163,16 @@ def test_what_completed_is_undone_once_the_newest_first_when_nothing_executes(
 @trying
 @life
 def test_a_signal_is_consumed_once_and_in_order_of_arrival(definition: Definition, chosen: Choices) -> None:
-    for sim, driver, turn in lived(definition, chosen):
+    for sim, driver, _ in lived(definition, chosen):
         for name in ("go", "stop"):
-            sent: list[JSON] = [number for called, number in driver.sent if called == name]
-            sent += [s.payload.value for s in turn.plan.signals if s.name == name and s.payload.value not in sent]
-            consumed = [
+            sent = [number for called, number in driver.sent if called == name]
+            consumed: list[object] = [
                 a.output.value["said"]
                 for a in attempts(sim)
                 if definition.by_name[a.step].settings.get("signal") == name and a.output and a.worker is None
                 and a.output.value.get("said") is not None
             ]  # fmt: skip
-            kept = [signal.payload for signal in sim.kept if signal.name == name]
+            kept: list[object] = [signal.payload for signal in sim.kept if signal.name == name]
             assert consumed + kept == sent
             assert sim.run.progress.signals.get(name, 0) == len(kept)
             if kept and sim.run.status not in (RunStatus.FAILED, RunStatus.CANCELLED) and not sim.run.status.ending:
@@ -178,11 +183,9 @@ def test_a_signal_is_consumed_once_and_in_order_of_arrival(definition: Definitio
 @trying
 @life
 def test_an_approval_needs_so_many_different_people(definition: Definition, chosen: Choices) -> None:
-    sim = None
-    for sim, _, _ in lived(definition, chosen):  # noqa: B007 - the last one is looked at
-        pass
+    sim = end_of(definition, chosen)
     votes: dict[tuple[str | None, int], list[str]] = {}
-    for audit in sim.audits if sim else ():
+    for audit in sim.audits:
         if audit.type in ("voted", "approved"):
             assert audit.step is not None
             key = audit.step, audit.metadata["visit"]
@@ -260,10 +263,8 @@ def test_a_replay_from_a_step_leads_to_the_same_end(definition: Definition, deci
 @life
 def test_a_failed_run_that_is_retried_has_back_what_it_lost(definition: Definition, chosen: Choices) -> None:
     """Each visit that was live or failed is live again, under its number, and it saw what it saw."""
-    sim = None
-    for sim, _, _ in lived(definition, chosen):  # noqa: B007 - the last one is looked at
-        pass
-    if sim is None or sim.run.status is not RunStatus.FAILED:
+    sim = end_of(definition, chosen)
+    if sim.run.status is not RunStatus.FAILED:
         return
     since = {(a.step, a.visit): a for a in attempts(sim) if a.seq >= sim.run.progress.failed_at}
     lost = {key: a.saw for key, a in since.items() if a.status is not AttemptStatus.COMPLETED}

@@ -52,6 +52,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import pytest
@@ -698,3 +699,87 @@ def test_a_step_before_that_may_return_anything_may_return_the_key(source: Calla
     workflow = Workflow("orders", payload=Amount)
     workflow.sequence(workflow.step(name="source")(source), workflow.step(use_invoice), workflow.step(make_invoice))
     workflow.check()
+
+
+# -- gates, signals, compensations, deadlines --------------------------------------------------------------------------
+
+
+@dataclass
+class Scheduled:
+    schedule: dict[str, str]
+
+
+IN_MARCH = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+
+REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
+    "no approvers": (lambda w: w.approval("x", approvers=0), "approval 'x': approvers=0 must be a whole number from 1"),
+    "approvers of text": (lambda w: w.approval("x", approvers="2"), "approvers='2' must be a whole number"),
+    "approvers of a truth": (lambda w: w.approval("x", approvers=True), "approvers=True must be a whole number"),
+    "deadline of nothing": (lambda w: w.approval("x", deadline=0), "deadline=0 must be a positive number of seconds"),
+    "deadline of NaN": (lambda w: w.approval("x", deadline=float("nan")), "deadline=nan must be a positive number"),
+    "timeout before now": (lambda w: w.wait_for("x", timeout=-1), "timeout=-1 must be a positive number of seconds"),
+    "signal of a number": (lambda w: w.wait_for(5), "its name must be text, not 5"),
+    "signal that is no name": (lambda w: w.wait_for("a b"), "cannot be used; a name has"),
+    "signal with a contract that is none": (lambda w: w.wait_for("x", payload=int), "signal 'x': "),
+    "signal that is no name, with a contract": (lambda w: w.wait_for(object(), payload=Amount), "must be text"),
+    "step of a signal that is no name": (lambda w: w.wait_for("x", name=5, payload=Amount), "must be text"),
+    "signal that brings what cron does": (lambda w: w.wait_for("x", payload=Scheduled), "'schedule' is reserved"),
+    "wait of neither": (lambda w: w.wait("x"), "wait 'x': needs either seconds= or until="),
+    "wait of both": (lambda w: w.wait("x", seconds=1, until="at"), "wait 'x': needs either seconds= or until="),
+    "wait until somewhere": (lambda w: w.wait("x", until=IN_MARCH.replace(tzinfo=None)), "in which time zone"),
+    "wait until a number": (lambda w: w.wait("x", until=5), "must be an aware datetime, or the key"),
+    "wait until at the beginning": (lambda w: w.wait("x", until=IN_MARCH), "a run cannot begin with a wait until"),
+    "compensation of text": (lambda w: w.step(name="x", compensate="undo")(work), "must be a function: what undoes"),
+    "compensation that cannot be a step": (
+        lambda w: w.step(name="x", compensate=lambda *things: None)(work),
+        "step 'x': its compensation: ",
+    ),
+    "retry of no compensation": (
+        lambda w: w.step(name="x", compensate_retry=Retry(max_attempts=2))(work),
+        "declare compensate= as well",
+    ),
+    "undoing the irreversible": (
+        lambda w: w.step(name="x", compensate=work, irreversible=True)(work),
+        "irreversible=True says that it cannot be undone",
+    ),
+    "undoing what cannot be": (
+        lambda w: w.step(name="x", compensate=work, compensatable=False)(work),
+        "compensatable=False says that it cannot be undone",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_of_gates_signals_and_compensations_is_said(case: str) -> None:
+    declare, said = REFUSED[case]
+    workflow = Workflow("orders")
+    declare(workflow)
+    found = problems_of(workflow)
+    assert [problem for problem in found if said in problem], found
+
+
+@pytest.mark.parametrize(
+    ("kind", "on"), [("pause", "rejected"), ("approval", "timeout"), ("approval", "review"), ("signal", "timeout")]
+)
+def test_a_gate_has_transitions_only_for_how_it_can_end(kind: str, on: str) -> None:
+    workflow = Workflow("orders")
+    declare: Callable[[str], StepReference] = getattr(workflow, {"signal": "wait_for"}.get(kind, kind))
+    first = declare("x")
+    workflow.sequence(first, workflow.step(name="y")(work))
+    workflow.transition(first, on=on, to=COMPLETE)
+    (problem,) = problems_of(workflow)
+    assert "can only end with" in problem
+
+
+def test_one_signal_has_one_contract() -> None:
+    workflow = Workflow("orders")
+    workflow.sequence(workflow.wait_for("x", payload=Amount), workflow.wait_for("x", name="again"))
+    (problem,) = problems_of(workflow)
+    assert problem.startswith("signal 'x': has different contracts")
+
+
+def test_a_deadline_is_a_duration() -> None:
+    workflow = Workflow("orders", deadline=0)
+    workflow.pause("x")
+    (problem,) = problems_of(workflow)
+    assert problem.startswith("workflow: deadline=0 must be a positive number of seconds")
