@@ -332,7 +332,11 @@ class Bench:
                 raise HarnessError(f"the run has ended, and not {said}: {self._looking.describe(shown)}")
             return False
 
-        if not (yield from self._driver.until(holds, limit)):
+        def stands() -> str:
+            shown = self._looking.run(run)
+            return f". It is not {said}: {self._looking.describe(shown)}\n{self._looking.explain(shown.id)}"
+
+        if not (yield from self._driver.until(holds, limit, stands=stands)):
             raise self._dead_end(said)
         return self._looking.run(run)
 

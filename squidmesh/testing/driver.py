@@ -62,11 +62,17 @@ class Ran:
 
 
 class _Log(list[Ran]):
-    """What one call ran, and how much more it may."""
+    """What one call ran, and how much more it may.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        limit: So many steps, and so many timers.
+        stands: Says how things stand, should that not be enough.
+    """
+
+    def __init__(self, limit: int, stands: Callable[[], str] = str) -> None:
         super().__init__()
         self._limit = limit
+        self._stands = stands
         self._stops = 0
 
     @property
@@ -84,7 +90,7 @@ class _Log(list[Ran]):
         if self._stops > self._limit:
             raise HarnessError(
                 f"time has come to {self._limit} timers and there are more; do waits follow each other without an end? "
-                "If not, pass a higher limit="
+                f"If not, pass a higher limit={self._stands()}"
             )
 
     def too_much(self) -> HarnessError:
@@ -92,7 +98,7 @@ class _Log(list[Ran]):
         latest = ", ".join(f"{ran.workflow}/{ran.step}" for ran in self[-SHOWN:])
         return HarnessError(
             f"{self._limit} steps were run and more are ready, the latest being {latest}; "
-            "is there a loop without an end? If not, pass a higher limit="
+            f"is there a loop without an end? If not, pass a higher limit={self._stands()}"
         )
 
 
@@ -138,18 +144,25 @@ class Driver:
         self._move(instant)
         return log
 
-    def until(self, holds: Callable[[], bool], limit: int, latest: datetime | None = None) -> Journey[bool]:
+    def until(
+        self,
+        holds: Callable[[], bool],
+        limit: int,
+        latest: datetime | None = None,
+        stands: Callable[[], str] = str,
+    ) -> Journey[bool]:
         """Run and travel until something holds.
 
         Args:
             holds: Looks.
             limit: Steps to run at most.
             latest: The instant to give up at.
+            stands: Says how things stand, should the limit be reached: others may go on for ever.
 
         Returns:
             Whether it holds; if not, ``latest`` has come, or nothing can happen any more by itself.
         """
-        log = _Log(limit)
+        log = _Log(limit, stands)
         while not holds():
             if (yield from self._one(log)):
                 continue

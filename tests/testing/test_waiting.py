@@ -213,6 +213,19 @@ def test_a_dead_end_says_what_each_run_waits_for_and_what_can_be_done(dsn: str) 
     assert "unblock_run" in said[stopped.id]
 
 
+def test_a_run_that_waits_while_schedules_go_on_for_ever_is_told_of(dsn: str) -> None:
+    workflow = Workflow("asked")
+    workflow.manual("by_hand")
+    workflow.cron("hourly", "0 * * * *")
+    workflow.approval("ask")
+    with standing_still(dsn, workflow) as h:
+        run = h.mesh.start_run(workflow)
+        with pytest.raises(HarnessError, match="time has come to 5 timers") as raised:
+            h.run_until(run, limit=5)
+    assert f"It is not ended: run {run.id} of 'asked': paused" in str(raised.value)
+    assert "What can be done: approve_run, reject_run" in str(raised.value)
+
+
 def _by_run(said: str) -> dict[UUID, str]:
     parts = said.split("\nrun ")[1:]
     return {UUID(part.split()[0]): part for part in parts}
