@@ -247,7 +247,7 @@ def plan_signal(
         lead_on(draft, job.step, Outcome.OK)
     else:
         draft.progress.signals[name] = draft.progress.signals.get(name, 0) + 1
-    draft.signals.append(NewSignal(name=name, key=key, payload=payload, seq=seq, consumed_by=consumed_by))
+    draft.signals = (NewSignal(name=name, key=key, payload=payload, seq=seq, consumed_by=consumed_by),)
     return finish(draft).conclude()
 
 

@@ -104,7 +104,7 @@ def begin(
     if job.kind is JobKind.SIGNAL:
         draft.executed = True  # a run that waits for a signal is at work
         if draft.progress.signals.get(str(step.settings["signal"])):
-            draft.early.append(job)
+            draft.early = (*draft.early, job)
 
 
 def add_deadline(draft: Draft) -> None:
@@ -211,7 +211,8 @@ def settle(draft: Draft) -> None:
         _settle_joins(draft)
         if not draft.early or draft.ending is not None:
             return
-        _take_signal(draft, draft.early.pop(0))
+        first, draft.early = draft.early[0], draft.early[1:]
+        _take_signal(draft, first)
 
 
 def _settle_joins(draft: Draft) -> None:
@@ -239,7 +240,8 @@ def _take_signal(draft: Draft, job: NextJob) -> None:
         del progress.signals[name]
     job.saw = job.saw if job.same_visit else draft.seq
     draft.record(job, AttemptStatus.COMPLETED, outcome=Outcome.OK, output=output_of(step, kept.payload))
-    draft.consumed.append(ConsumedSignal(name=name, key=kept.key, consumed_by=draft.attempts[-1].seq))
+    consumed = ConsumedSignal(name=name, key=kept.key, consumed_by=draft.attempts[-1].seq)
+    draft.consumed = (*draft.consumed, consumed)
     draft.leave(job)
     lead_on(draft, job.step, Outcome.OK)
 
