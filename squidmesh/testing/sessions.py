@@ -102,9 +102,15 @@ class SchemaSession:
         self.schema = schema
         self._dsn = dsn
         self._connection = connection
+        self._lent: psycopg.Connection[Any] | None = None
         self._lock = threading.RLock()
         self._table = Identifier(schema, "virtual_time")
         self.set_clock(at or datetime.now(UTC))
+
+    def close(self) -> None:
+        """Close what was opened beside the session's own connection."""
+        if self._lent is not None:
+            self._lent.close()
 
     def ask(self, operation: Flow[T] | Statement[T]) -> T:
         """Run an operation in a transaction of its own."""
@@ -131,10 +137,14 @@ class SchemaSession:
 
     @contextmanager
     def lend(self) -> Generator[psycopg.Connection[Any]]:
-        """A connection of the step's own, as a worker's pool has them."""
-        with closing(psycopg.connect(self._dsn, autocommit=True, application_name=NAME)) as connection:
-            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            yield connection
+        """A connection beside the session's own, as a worker's pool has one; opened when the first step asks."""
+        lent = self._lent
+        if lent is None or lent.info.transaction_status is not pq.TransactionStatus.IDLE:  # closed, or left in disorder
+            self.close()
+            lent = self._lent = psycopg.connect(self._dsn, autocommit=True, application_name=NAME)
+            lent.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        lent.row_factory, lent.cursor_factory = tuple_row, psycopg.Cursor
+        yield lent
 
     @asynccontextmanager
     async def lend_async(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
@@ -286,5 +296,6 @@ def open_session(
     with (
         psycopg.connect(dsn, autocommit=True, application_name=NAME) as own,
         throw_away(own, dsn, fresh=fresh) as made,
+        closing(SchemaSession(own, dsn, made, at)) as session,
     ):
-        yield SchemaSession(own, dsn, made, at)
+        yield session

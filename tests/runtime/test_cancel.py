@@ -10,11 +10,13 @@ import pytest
 
 from squidmesh import Constant, Context, IllegalMove, Retry, RunStatus, Workflow
 from tests.invariants import check
-from tests.lab import Ear, Gate, Lab, until_status
+from tests.lab import NOON, Ear, Gate, Lab, standing_still, until_status
 from tests.runtime.apps import Bodies, single
 from tests.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from squidmesh import SquidMesh
 
 
@@ -25,8 +27,8 @@ def audits(mesh: SquidMesh, run_id: object) -> list[str]:
     return [event.type for event in history.audit_events]
 
 
-def sleeping(lab: Lab) -> SquidMesh:
-    """A run that waits for time."""
+def sleeping() -> Workflow:
+    """Its runs wait for time."""
     workflow = Workflow("w")
     wait = workflow.wait("wait", seconds=3600)
 
@@ -34,44 +36,46 @@ def sleeping(lab: Lab) -> SquidMesh:
     def after() -> None: ...
 
     workflow.sequence(wait, after)
-    mesh = lab.mesh(workflow)
-    lab.worker(mesh)
-    return mesh
+    return workflow
 
 
-def retrying(lab: Lab) -> SquidMesh:
-    """A run whose step waits for its next attempt."""
+def retrying() -> Workflow:
+    """The step of its runs waits for its next attempt."""
 
     def fail() -> None:
         raise RuntimeError
 
-    mesh = lab.mesh(single(fail, "w", retry=Retry(max_attempts=2, backoff=Constant(3600))))
-    lab.worker(mesh)
-    return mesh
+    return single(fail, "w", retry=Retry(max_attempts=2, backoff=Constant(3600)))
 
 
-def ready(lab: Lab) -> SquidMesh:
-    """A run that no worker has come to."""
-    return lab.mesh(single(lambda: None, "w"))
+def ready() -> Workflow:
+    """It has a step that does nothing."""
+    return single(lambda: None, "w")
 
 
 @pytest.mark.parametrize(
-    ("situation", "shown"),
-    [(sleeping, RunStatus.PENDING), (retrying, RunStatus.RETRYING), (ready, RunStatus.PENDING)],
+    ("situation", "drain", "shown"),
+    [
+        (sleeping, True, RunStatus.PENDING),
+        (retrying, True, RunStatus.RETRYING),
+        (ready, False, RunStatus.PENDING),
+    ],
 )
-def test_what_does_not_execute_is_cancelled_at_once(lab: Lab, situation: object, shown: RunStatus) -> None:
+def test_what_does_not_execute_is_cancelled_at_once(
+    dsn: str, situation: Callable[[], Workflow], shown: RunStatus, *, drain: bool
+) -> None:
     """Its jobs go in the same commit; a second call returns the run; no worker is needed."""
-    mesh = situation(lab)  # type: ignore[operator]
-    run = mesh.start_run("w")
-    until(lambda: mesh.inspect_run(run.id).status is shown and (shown is not RunStatus.RETRYING or lab.attempts(run)))
-    cancelled = mesh.cancel_run(run.id, actor="me", comment="enough")
-    assert cancelled.status is RunStatus.CANCELLED
-    assert cancelled.finished_at is not None
-    assert lab.jobs() == {}
-    assert mesh.cancel_run(str(run.id)).status is RunStatus.CANCELLED
-    assert audits(mesh, run.id) == ["cancelled"]
-    assert lab.attempts(run)[-1][2] == "cancelled"
-    check(lab)
+    with standing_still(dsn, situation()) as h:
+        run = h.mesh.start_run("w")
+        if drain:
+            h.drain()
+        h.assert_status(run, shown)
+        cancelled = h.mesh.cancel_run(run.id, actor="me", comment="enough")
+        assert (cancelled.status, cancelled.finished_at) == (RunStatus.CANCELLED, NOON)
+        assert (h.run(run).current_steps, h.next_timer, h.drain()) == ((), None, [])
+        assert h.mesh.cancel_run(str(run.id)).status is RunStatus.CANCELLED
+        assert audits(h.mesh, run.id) == ["cancelled"]
+        assert h.attempts(run)[-1].status == "cancelled"
 
 
 def test_a_running_step_is_told_promptly_and_its_result_starts_nothing(lab: Lab) -> None:
@@ -232,7 +236,7 @@ def test_a_failing_branch_withdraws_what_waits_and_waits_for_what_runs(lab: Lab)
 
 def test_a_run_that_a_host_holds_can_be_cancelled_by_it_alone(lab: Lab) -> None:
     """Cancelling in the host's transaction happens if and when that commits; a rollback leaves all as it was."""
-    mesh = ready(lab)
+    mesh = lab.mesh(ready())
     run = mesh.start_run("w")
     host = lab.session(autocommit=False)
     assert mesh.cancel_run(run.id, connection=host).status is RunStatus.CANCELLED

@@ -20,16 +20,17 @@ from squidmesh import (
     RunNotFound,
     SquidMeshError,
     Workflow,
+    testing,
 )
 from squidmesh.clock import new_id
 from squidmesh.planner.decisions import RESOLUTIONS
 from squidmesh.planner.planner import CRASH_BUDGET
-from tests.lab import Gate, Lab
+from tests.lab import Gate, Lab, standing_still
 from tests.runtime.apps import single
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     from squidmesh import Explanation, Run, SquidMesh
@@ -114,20 +115,17 @@ def test_a_step_whose_worker_died_is_lost_then_rescued(lab: Lab) -> None:
     assert (why.details["last_error"]["worker"], why.evidence["attempt"]["worker"]) == (str(dead), str(dead))
 
 
-def test_a_delayed_start_and_a_retry_say_when(lab: Lab) -> None:
+def test_a_delayed_start_and_a_retry_say_when(dsn: str) -> None:
     def fail() -> None:
         raise ConnectionError("closed")
 
-    mesh = lab.mesh(single(fail, retry=Retry(max_attempts=2, backoff=Constant(3600))))
-    later, now = mesh.start_run("single", delay=3600), mesh.start_run("single")
-    lab.worker(mesh)
-    why = until_reason(mesh, now, Reason.WAITING_FOR_RETRY)
-    assert (why.status, why.details["next_attempt"], why.details["last_error"]["type"]) == (
-        "retrying",
-        2,
-        "ConnectionError",
-    )
-    assert mesh.explain_run(later.id).reason is Reason.DELAYED_START
+    with standing_still(dsn, single(fail, retry=Retry(max_attempts=2, backoff=Constant(3600)))) as h:
+        later, now = h.mesh.start_run("single", delay=3600), h.mesh.start_run("single")
+        h.drain()
+        why = h.mesh.explain_run(now.id)
+        assert (why.reason, why.status, why.details["next_attempt"]) == (Reason.WAITING_FOR_RETRY, "retrying", 2)
+        assert why.details["last_error"]["type"] == "ConnectionError"
+        assert h.mesh.explain_run(later.id).reason is Reason.DELAYED_START
 
 
 # -- how it is asked ---------------------------------------------------------------------------------------------------
@@ -227,25 +225,29 @@ SITUATIONS: Final[dict[str, Reason]] = {
 """How to bring a run there, and what is said of it then."""
 
 
-class Travel:
+class Ways:
     """Brings new runs into a situation, and does what is offered there."""
 
-    def __init__(self, lab: Lab) -> None:
-        hand = single(nothing, "hand", irreversible=True)
-        self.lab = lab
-        self.mesh = lab.mesh(trip(), hand, single(nothing, "heavy"))
-        lab.worker(self.mesh)
+    def __init__(self, harness: testing.Harness) -> None:
+        self.harness = harness
+        self.mesh = harness.mesh
 
     def to(self, situation: str) -> Explanation:
-        mesh = self.mesh
+        h, mesh = self.harness, self.mesh
+        h.drain()  # what became of those before
         if situation in ("interrupted", "quarantined"):
-            run = mesh.start_run("hand" if situation == "interrupted" else "heavy", delay=3600)
-            self.lab.rows(ORPHAN, CRASH_BUDGET - 1, uuid4(), run.id)
+            workflow = "hand" if situation == "interrupted" else "heavy"
+            run = mesh.start_run(workflow)
+            with h.crash(f"{workflow}/work", "in_body", times=CRASH_BUDGET + 1):
+                h.drain()
         elif situation == "later":
             run = mesh.start_run("trip", Way("book"), delay=3600)
         else:
             run = mesh.start_run("trip", Way(situation))
-        return until_reason(mesh, run, SITUATIONS[situation])
+            h.drain()
+        why = mesh.explain_run(run.id)
+        assert why.reason is SITUATIONS[situation]
+        return why
 
     def do(self, run_id: UUID, name: str, arguments: JSONObject, needs: Sequence[str] = ()) -> Run:
         given = {"actor": "ann", "payload": {"sum": 1}}
@@ -254,26 +256,29 @@ class Travel:
 
 
 @pytest.fixture
-def travel(lab: Lab) -> Travel:
-    return Travel(lab)
+def ways(dsn: str) -> Iterator[Ways]:
+    hand = single(nothing, "hand", irreversible=True)
+    with standing_still(dsn, trip(), hand, single(nothing, "heavy")) as harness:
+        yield Ways(harness)
+        harness.drain()
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_what_is_offered_is_accepted(travel: Travel, situation: str) -> None:
+def test_what_is_offered_is_accepted(ways: Ways, situation: str) -> None:
     """Each action on a run of its own that was brought there."""
-    offered = travel.to(situation).next_actions
+    offered = ways.to(situation).next_actions
     assert offered
     for action in offered:
-        why = travel.to(situation)
+        why = ways.to(situation)
         assert why.next_actions == offered
-        done = travel.do(why.run_id, action.name, action.arguments, action.needs)
-        now = travel.mesh.explain_run(done.id)
+        done = ways.do(why.run_id, action.name, action.arguments, action.needs)
+        now = ways.mesh.explain_run(done.id)
         assert (now.run_id, now.reason, now.details, now.also) != (why.run_id, why.reason, why.details, why.also)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_what_is_not_offered_is_refused(travel: Travel, situation: str) -> None:
-    why = travel.to(situation)
+def test_what_is_not_offered_is_refused(ways: Ways, situation: str) -> None:
+    why = ways.to(situation)
     offered = {action.name for action in why.next_actions}
     everything: dict[str, tuple[JSONObject, ...]] = {
         "approve_run": ({"actor": "ann"},),
@@ -286,6 +291,6 @@ def test_what_is_not_offered_is_refused(travel: Travel, situation: str) -> None:
     for name, forms in everything.items():
         for arguments in () if name in offered else forms:
             with pytest.raises(SquidMeshError):
-                travel.do(why.run_id, name, arguments)
-    now = travel.mesh.explain_run(why.run_id)
+                ways.do(why.run_id, name, arguments)
+    now = ways.mesh.explain_run(why.run_id)
     assert replace(now, at=why.at, summary=why.summary) == why, "nothing was changed"

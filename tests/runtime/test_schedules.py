@@ -35,7 +35,7 @@ from squidmesh.clock import SystemClock
 from squidmesh.cron import CronError
 from squidmesh.store.database import drive
 from tests.clockwork import Clockwork
-from tests.lab import Ear, Gate
+from tests.lab import Ear, Gate, standing_still
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ class Digest:
 
 
 def digest(
-    name: str = "digest", expression: str | None = "* * * * *", gate: Gate | None = None, **policy: Any
+    name: str = "digest",
+    expression: str | None = "* * * * *",
+    gate: Gate | None = None,
+    wait: float | None = None,
+    **policy: Any,
 ) -> Workflow:
     workflow = Workflow(name)
     workflow.manual("by_hand", payload=Digest)
@@ -69,6 +73,8 @@ def digest(
             gate.pass_()
         return {"told": ctx.schedule.nominal_at.isoformat() if ctx.schedule else None, "parameter": schedule}
 
+    if wait is not None:
+        workflow.sequence(workflow.wait("wait", seconds=wait), send)
     return workflow
 
 
@@ -117,19 +123,15 @@ def test_a_worker_starts_a_run_for_a_nominal_time_and_tells_its_steps(lab: Lab) 
     assert (schedule.next_at, schedule.last_at, schedule.last_run, schedule.skipped) == (at(2), at(1), run.id, 0)
 
 
-def test_a_replay_keeps_the_tick_and_an_ordinary_run_has_none(lab: Lab) -> None:
-    clock, mesh = Clockwork(lab), lab.mesh(digest())
-    lab.worker(mesh)
-    until_registered(mesh)
-    clock.step_and_tell(seconds=30)
-    lab.until_ended(1)
-    (run,) = mesh.list_runs()
-
-    replayed = mesh.replay_run(run.id)
-    assert replayed.schedule == run.schedule is not None
-    assert mesh.wait_for_run(replayed.id, 20).context == mesh.inspect_run(run.id).context
-    ordinary = mesh.wait_for_run(mesh.start_run("digest").id, 20)
-    assert (ordinary.schedule, ordinary.context) == (None, {"told": None, "parameter": None})
+def test_a_replay_keeps_the_tick_and_an_ordinary_run_has_none(dsn: str) -> None:
+    with standing_still(dsn, digest(), at=START) as h:
+        h.travel(seconds=30)
+        (run,) = h.assert_started("digest")
+        replayed = h.mesh.replay_run(run.id)
+        assert replayed.schedule == run.schedule is not None
+        assert h.run_until(replayed).context == h.run(run).context
+        ordinary = h.run_until(h.mesh.start_run("digest"))
+        assert (ordinary.schedule, ordinary.context) == (None, {"told": None, "parameter": None})
 
 
 def test_it_fires_by_itself_when_the_time_comes(lab: Lab) -> None:
@@ -178,40 +180,29 @@ def test_the_clock_of_the_database_goes_back_and_forth(lab: Lab) -> None:
 # -- policies -------------------------------------------------------------------------------------------------------
 
 
-def test_of_what_was_missed_the_latest_gets_a_run_and_the_others_are_counted(lab: Lab) -> None:
-    clock, mesh = Clockwork(lab), lab.mesh(digest(catch_up=600))
-    ear = Ear(mesh, "schedule.skipped")
-    worker = lab.worker(mesh)
-    until_registered(mesh)
-    worker.stop()
-    clock.step(minutes=30)
-    lab.worker(mesh)
-    until_next(mesh, at(31))
-    assert ticks(mesh) == [at(30)]
-    schedule = mesh.schedules.get("digest/often")
-    assert (schedule.skipped, schedule.last_skipped, schedule.skip_reason) == (29, at(29), "superseded")
-    assert [(e.metadata["reason"], e.metadata["count"]) for e in ear.heard("schedule.skipped")] == [
-        ("missed", 20),
-        ("superseded", 9),
-    ]
+def test_of_what_was_missed_the_latest_gets_a_run_and_the_others_are_counted(dsn: str) -> None:
+    with standing_still(dsn, digest(catch_up=600), at=START) as h:
+        ear = Ear(h.mesh, "schedule.skipped")
+        h.outage(minutes=30)
+        h.drain()
+        assert ticks(h.mesh) == [at(30)]
+        schedule = h.mesh.schedules.get("digest/often")
+        assert (schedule.skipped, schedule.last_skipped, schedule.skip_reason) == (29, at(29), "superseded")
+        assert schedule.next_at == at(31)
+        assert [(e.metadata["reason"], e.metadata["count"]) for e in ear.heard("schedule.skipped")] == [
+            ("missed", 20),
+            ("superseded", 9),
+        ]
 
 
-def test_a_nominal_time_during_the_run_before_is_skipped_if_the_policy_says_so(lab: Lab) -> None:
-    gate = Gate()
-    clock, mesh = Clockwork(lab), lab.mesh(digest(gate=gate, overlap="skip"))
-    lab.worker(mesh)
-    until_registered(mesh)
-    clock.step_and_tell(minutes=1)
-    gate.until_come(1)
-    clock.step_and_tell(minutes=1)
-    until_next(mesh, at(3))
-    assert ticks(mesh) == [at(1)]
-    assert mesh.schedules.get("digest/often").skip_reason == "overlap"
-    gate.open()
-    lab.until_ended(1)
-    clock.step_and_tell(minutes=1)
-    lab.until_ended(2)
-    assert ticks(mesh) == [at(1), at(3)]
+def test_a_nominal_time_during_the_run_before_is_skipped_if_the_policy_says_so(dsn: str) -> None:
+    with standing_still(dsn, digest(wait=90, overlap="skip"), at=START) as h:
+        h.travel_to(at(2))
+        assert ticks(h.mesh) == [at(1)]
+        schedule = h.mesh.schedules.get("digest/often")
+        assert (schedule.skip_reason, schedule.next_at) == ("overlap", at(3))
+        h.travel_to(at(3))
+        assert ticks(h.mesh) == [at(1), at(3)]
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("latest", [1, 4]), ("all", [1, 2, 3, 4])])
@@ -234,16 +225,15 @@ def test_nominal_times_wait_for_the_run_before_and_its_end_wakes_the_scheduler(
     assert all(ended <= began for (_, ended), (began, _) in pairwise(ends))
 
 
-def test_jitter_delays_the_run_and_not_its_nominal_time(lab: Lab) -> None:
-    clock, mesh = Clockwork(lab), lab.mesh(digest(expression="0 * * * *", jitter=1800))
-    lab.worker(mesh)
-    until_registered(mesh)
-    clock.step_and_tell(minutes=60)
-    (run,) = until(mesh.list_runs, what="a run")
-    assert run.schedule is not None
-    assert run.schedule.nominal_at == at(0, 13)
-    begins = lab.value("SELECT run_at FROM squidmesh.jobs")
-    assert timedelta(seconds=30) < begins - at(0, 13) < timedelta(minutes=30)
+def test_jitter_delays_the_run_and_not_its_nominal_time(dsn: str) -> None:
+    with standing_still(dsn, digest(expression="0 * * * *", jitter=1800), at=START) as h:
+        h.travel_to(at(0, 13))
+        (run,) = h.assert_started("digest")
+        assert run.schedule is not None
+        assert run.schedule.nominal_at == at(0, 13)
+        began = h.run_until(run).finished_at
+        assert began is not None
+        assert timedelta(seconds=30) < began - at(0, 13) < timedelta(minutes=30)
 
 
 # -- registering ----------------------------------------------------------------------------------------------------
@@ -386,14 +376,12 @@ def test_what_cannot_be_scheduled_is_refused_before_anything_is_stored(lab: Lab)
     assert mesh.schedules.list() == []
 
 
-def test_what_code_declares_is_changed_in_code(lab: Lab) -> None:
-    mesh = lab.mesh(digest())
-    lab.worker(mesh)
-    until_registered(mesh)
-    with pytest.raises(InvalidOption, match="declared in code"):
-        mesh.schedules.change("digest/often", jitter=1)
-    with pytest.raises(InvalidOption, match="declared in code"):
-        mesh.schedules.delete("digest/often")
+def test_what_code_declares_is_changed_in_code(dsn: str) -> None:
+    with standing_still(dsn, digest()) as h:
+        with pytest.raises(InvalidOption, match="declared in code"):
+            h.mesh.schedules.change("digest/often", jitter=1)
+        with pytest.raises(InvalidOption, match="declared in code"):
+            h.mesh.schedules.delete("digest/often")
 
 
 def test_a_backfill_starts_each_nominal_time_once_whoever_starts_it(lab: Lab) -> None:
@@ -415,17 +403,14 @@ def test_a_backfill_starts_each_nominal_time_once_whoever_starts_it(lab: Lab) ->
         mesh.schedules.backfill("digest/often", at(0) - timedelta(days=2), at(5))
 
 
-def test_a_run_that_a_backfill_started_before_is_not_started_by_the_schedule(lab: Lab) -> None:
-    clock, mesh = Clockwork(lab), lab.mesh(digest())
-    worker = lab.worker(mesh)
-    until_registered(mesh)
-    worker.stop()
-    clock.step(minutes=1)
-    (early,) = mesh.schedules.backfill("digest/often", at(1), at(2))
-    lab.worker(mesh)
-    until_next(mesh, at(2))
-    assert [run.id for run in mesh.list_runs()] == [early.id]
-    assert mesh.schedules.get("digest/often").last_run is None
+def test_a_run_that_a_backfill_started_before_is_not_started_by_the_schedule(dsn: str) -> None:
+    with standing_still(dsn, digest(), at=START) as h:
+        h.outage(minutes=1)
+        (early,) = h.mesh.schedules.backfill("digest/often", at(1), at(2))
+        h.drain()
+        assert [run.id for run in h.runs()] == [early.id]
+        schedule = h.mesh.schedules.get("digest/often")
+        assert (schedule.last_run, schedule.next_at) == (None, at(2))
 
 
 def test_a_run_may_be_triggered_at_any_time_and_in_the_caller_s_transaction(lab: Lab) -> None:
