@@ -16,8 +16,8 @@ from squidmesh.planner import compensation
 from squidmesh.planner.draft import Draft
 from squidmesh.planner.plan import NewSignal, NextJob
 from squidmesh.planner.planner import fail_for_good, finish
-from squidmesh.planner.scheduling import lead_on, output_of
-from squidmesh.records import JobKind, Lane
+from squidmesh.planner.scheduling import lane_of, lead_on, output_of
+from squidmesh.records import JobKind
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
 
 if TYPE_CHECKING:
@@ -180,8 +180,7 @@ def _resolution(job: Job, given: str | None, output: Output | None) -> str:
 def _resolve(draft: Draft, job: Job, resolution: str, output: Output | None, remark: Remark) -> None:
     step = draft.graph.steps[job.step]
     if resolution == "rerun":
-        alone = step.irreversible and job.kind != JobKind.COMPENSATION
-        lane = Lane.ALONE if alone else Lane.AHEAD
+        lane = lane_of(job.kind, irreversible=step.irreversible)
         draft.again(job, replace(NextJob.same(job), crashes=0, lane=lane))
     elif resolution == "completed":
         undone = job.kind == JobKind.COMPENSATION
