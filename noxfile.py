@@ -115,6 +115,29 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def smoke(session: nox.Session) -> None:
+    """Run every example to its expected end; ``-- saga_checkout`` runs one."""
+    _verify(session)
+
+
+@nox.session
+def resilience(session: nox.Session) -> None:
+    """Kill all workers and restart Postgres while every kind of work is under way; ``-- --rounds 5``."""
+    _verify(session)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Let everything happen at once for a minute, then look at every row; ``-- --seconds 600 --seed 17``."""
+    _verify(session)
+
+
+def _verify(session: nox.Session) -> None:
+    install(session, *SQUIDMESH, groups=("test",))
+    session.run("python", "-m", f"examples.verification.{session.name}", *session.posargs)
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Kill, cut and freeze in all the ways we know; ``tests`` does a sample of it."""
     install(session, *SQUIDMESH, groups=("test",))

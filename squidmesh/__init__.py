@@ -56,8 +56,22 @@ from squidmesh.errors import (
     WorkerStopped,
     WorkflowNotFound,
 )
+from squidmesh.explanation import Action, Cause, Explanation, Reason
 from squidmesh.payload import now, today
-from squidmesh.records import Attempt, AuditEvent, DeclaredStep, History, Run, StepRun, Tick
+from squidmesh.records import (
+    Attempt,
+    AuditEvent,
+    DeclaredStep,
+    DeployCheck,
+    History,
+    Run,
+    RunDiff,
+    StepDifference,
+    StepRun,
+    Stranding,
+    StrandingReason,
+    Tick,
+)
 from squidmesh.retry import Constant, Exponential, Retry
 from squidmesh.schedules import Schedules
 from squidmesh.states import AttemptStatus, RunStatus, StepStatus
@@ -67,6 +81,7 @@ from squidmesh.workflow import Workflow
 
 __all__ = [
     "COMPLETE",
+    "Action",
     "AlreadyVoted",
     "AsyncSchedules",
     "AsyncSquidMesh",
@@ -74,6 +89,7 @@ __all__ = [
     "AttemptStatus",
     "AuditEvent",
     "CatchUp",
+    "Cause",
     "CommitUnknown",
     "ConfigurationError",
     "ConnectionUnusable",
@@ -82,6 +98,8 @@ __all__ = [
     "DeclaredStep",
     "Defer",
     "DefinitionError",
+    "DeployCheck",
+    "Explanation",
     "Exponential",
     "Fail",
     "History",
@@ -96,10 +114,12 @@ __all__ = [
     "NotRetryable",
     "NotWaiting",
     "Outcome",
+    "Reason",
     "RequestError",
     "Retry",
     "RetryAfter",
     "Run",
+    "RunDiff",
     "RunExists",
     "RunNotFound",
     "RunStatus",
@@ -112,9 +132,12 @@ __all__ = [
     "SignalNotFound",
     "SquidMesh",
     "SquidMeshError",
+    "StepDifference",
     "StepError",
     "StepRun",
     "StepStatus",
+    "Stranding",
+    "StrandingReason",
     "Tick",
     "TransactionError",
     "TriggerNotFound",

@@ -12,7 +12,9 @@ from psycopg_pool import AsyncConnectionPool
 from squidmesh.async_control import AsyncControl
 from squidmesh.async_schedules import AsyncSchedules
 from squidmesh.client import SquidMesh
+from squidmesh.deploy import check_deploy
 from squidmesh.errors import RunTimeout
+from squidmesh.explaining import explain_run
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from squidmesh.explanation import Explanation
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
     from squidmesh.planner.graph import Graph
-    from squidmesh.records import Run
+    from squidmesh.records import DeployCheck, Run, RunDiff
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -91,6 +94,9 @@ class AsyncSquidMesh(AsyncControl):
         flow = self._operations.inspect(run_id_of(run_id), history=include_history, after_seq=after_seq, limit=limit)
         return await self._ask(flow)
 
+    async def explain_run(self, run_id: UUID | str) -> Explanation:
+        return await self._ask(explain_run(self._operations, run_id_of(run_id)))
+
     async def list_runs(
         self,
         *,
@@ -132,6 +138,12 @@ class AsyncSquidMesh(AsyncControl):
         finally:
             remove()
         return await self.inspect_run(wanted)
+
+    async def diff_runs(self, a: UUID | str, b: UUID | str) -> RunDiff:
+        return await self._ask(self._operations.diff(run_id_of(a), run_id_of(b)))
+
+    async def check_deploy(self) -> DeployCheck:
+        return await self._ask(check_deploy(self.registry))
 
     async def migrate(self) -> None:
         await asyncio.to_thread(self._migrate)

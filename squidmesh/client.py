@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from psycopg_pool import ConnectionPool
 
 from squidmesh.control import Control
+from squidmesh.deploy import check_deploy
 from squidmesh.errors import RunTimeout
+from squidmesh.explaining import explain_run
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
 from squidmesh.operations import run_filter, run_id_of
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from squidmesh.explanation import Explanation
     from squidmesh.keyed import OnConflict
     from squidmesh.operations import Start
     from squidmesh.planner.graph import Graph
-    from squidmesh.records import Run
+    from squidmesh.records import DeployCheck, Run, RunDiff
     from squidmesh.retry import Seconds
     from squidmesh.states import RunStatus
     from squidmesh.store.statements import Flow
@@ -138,6 +141,28 @@ class SquidMesh(Control):
         flow = self._operations.inspect(run_id_of(run_id), history=include_history, after_seq=after_seq, limit=limit)
         return self._ask(flow)
 
+    def explain_run(self, run_id: UUID | str) -> Explanation:
+        """Why a run is where it is, the evidence for that, and what may be done about it now.
+
+        Everything is of one instant. Each of its ``next_actions`` is one that this mesh would accept at that instant.
+
+        Args:
+            run_id: Its id.
+
+        Raises:
+            ConfigurationError: The run's graph was stored by a newer squidmesh.
+            InvalidRunId: ``run_id`` is not the text of a UUID.
+            RunNotFound: There is no such run.
+
+        Example::
+
+            why = mesh.explain_run(run.id)
+            print(why.summary)
+            for action in why.next_actions:
+                print(action.name, action.arguments, action.why)
+        """
+        return self._ask(explain_run(self._operations, run_id_of(run_id)))
+
     def list_runs(
         self,
         *,
@@ -205,6 +230,27 @@ class SquidMesh(Control):
         finally:
             remove()
         return self.inspect_run(wanted)
+
+    def diff_runs(self, a: UUID | str, b: UUID | str) -> RunDiff:
+        """Compare two runs, such as a run and its replay: what they were started with, and what each step did.
+
+        Args:
+            a: The id of a run.
+            b: That of another one.
+
+        Raises:
+            InvalidRunId: One of them is not the text of a UUID.
+            RunNotFound: There is no such run.
+        """
+        return self._ask(self._operations.diff(run_id_of(a), run_id_of(b)))
+
+    def check_deploy(self) -> DeployCheck:
+        """Compare the code at hand, the workflows of this mesh, with the runs that are live, before it is deployed.
+
+        Each run finishes on the graph that it started with. What is asked is whether this code has a function for each
+        step that those runs are at or can still get to. Nothing is changed.
+        """
+        return self._ask(check_deploy(self.registry))
 
     def migrate(self) -> None:
         """Bring the database's schema up to date. Doing so again, or from many processes at once, is safe.

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from squidmesh.comparing import compare
 from squidmesh.errors import (
     ConfigurationError,
     InvalidOption,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from squidmesh.keyed import OnConflict
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.plan import Plan, StartPlan
-    from squidmesh.records import JSONObject, Tick
+    from squidmesh.records import JSONObject, RunDiff, Tick
     from squidmesh.registry import Registry
     from squidmesh.retry import Seconds
     from squidmesh.store.runs import NewRuns, RunFilter
@@ -202,6 +203,10 @@ class Operations:
         )
         shown: Run = replace(run, history=page)
         return shown
+
+    def diff(self, a: UUID, b: UUID) -> Flow[RunDiff]:
+        """Where two runs part."""
+        return compare(self.graph, a, b)
 
     def list_runs(self, wanted: RunFilter) -> Flow[list[Run]]:
         """Runs, newest first."""

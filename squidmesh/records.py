@@ -263,12 +263,14 @@ class History:
             those that are live and have none yet.
         audit_events: What was done to the run.
         next_seq: Pass it as ``after_seq`` to get the next page; None on the last one.
+        deadline: When the run fails if it has not ended; None if it may take as long as it takes, or is ending.
     """
 
     steps: tuple[DeclaredStep, ...]
     step_runs: tuple[StepRun, ...]
     audit_events: tuple[AuditEvent, ...]
     next_seq: int | None
+    deadline: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,3 +380,118 @@ class Run:
     finished_at: datetime | None
     history: History | None = None
     schedule: Tick | None = None
+
+
+class StrandingReason(StrEnum):
+    """Why a run would wait for other code than that at hand."""
+
+    WORKFLOW_GONE = "workflow_gone"
+    """The code has no such workflow, so no function for the step."""
+    STEP_GONE = "step_gone"
+    """The code has the workflow, but no function for the step: it was removed or renamed."""
+    COMPENSATION_GONE = "compensation_gone"
+    """The code has the step, but no compensation for it any more: a run that fails could not undo it."""
+    PARAMETER_MISSING = "parameter_missing"
+    """The step's function needs a key now that these runs do not have: the step would fail."""
+    NEWER_GRAPH = "newer_graph"
+    """The graph was stored by a newer squidmesh, in a format that this one cannot read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranding:
+    """Live runs that could not get past a step with the code at hand.
+
+    Args:
+        workflow: Their workflow.
+        fingerprint: Names the graph that they run on.
+        step: The step; None if the whole graph is the reason.
+        reason: Why.
+        key: The parameter that is missing, if that is the reason.
+        runs_now: How many runs are at this step now.
+        runs_later: How many others can still get to it.
+    """
+
+    workflow: str
+    fingerprint: str
+    step: str | None
+    reason: StrandingReason
+    key: str | None = None
+    runs_now: int
+    runs_later: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployCheck:
+    """What a comparison of the code at hand with the live runs found.
+
+    Args:
+        runs: How many unfinished runs were looked at.
+        strandings: What would strand, by workflow, graph and step.
+    """
+
+    runs: int
+    strandings: tuple[Stranding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every live run can finish with the code at hand."""
+        return not self.strandings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDifference:
+    """How two runs' visits to a step differ. What is None, or empty, is the same in both.
+
+    Args:
+        step: The step.
+        visit: Number of the visit.
+        status: Where it stands in each; None for a run that did not come to it.
+        outcome: How it ended in each.
+        output_keys: The keys of its output that only one has, or whose values differ.
+        attempts: The number of its ended attempts in each.
+        error_type: The type of its error in each.
+    """
+
+    step: str
+    visit: int
+    status: tuple[StepStatus | None, StepStatus | None] | None = None
+    outcome: tuple[str | None, str | None] | None = None
+    output_keys: tuple[str, ...] = ()
+    attempts: tuple[int, int] | None = None
+    error_type: tuple[str | None, str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDiff:
+    """How two runs differ. What is None, or empty, is the same in both; times, workers and ids are not compared.
+
+    Args:
+        a: The one run.
+        b: The other.
+        workflow: The workflow of each.
+        graph: The fingerprint of each one's graph.
+        trigger: The trigger that started each.
+        status: Where each stands.
+        payload_keys: The keys that only one payload has, or whose values differ.
+        steps: The visits that differ, those first that either run came to first.
+    """
+
+    a: UUID
+    b: UUID
+    workflow: tuple[str, str] | None
+    graph: tuple[str, str] | None
+    trigger: tuple[str, str] | None
+    status: tuple[RunStatus, RunStatus] | None
+    payload_keys: tuple[str, ...]
+    steps: tuple[StepDifference, ...]
+
+    @property
+    def parted_at(self) -> StepDifference | None:
+        """The first visit that differs; None if none does."""
+        return self.steps[0] if self.steps else None
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs at all."""
+        started = (self.workflow, self.graph, self.trigger, self.status)
+        return not self.steps and not self.payload_keys and started == (None, None, None, None)

@@ -35,7 +35,7 @@ ALWAYS = {
          GROUP BY 1, 2, 3, 4 HAVING count(*) > 1""",
     "something happened in a visit after it completed": """
         SELECT a.run_id, a.step, a.visit FROM squidmesh.attempts a JOIN squidmesh.attempts b USING (run_id, step, visit)
-         WHERE a.kind = 'step' AND a.status = 'completed' AND b.seq > a.seq""",
+         WHERE a.kind = 'step' AND b.kind = 'step' AND a.status = 'completed' AND b.seq > a.seq""",
     "a run's graph is not stored": """
         SELECT id FROM squidmesh.runs r
          WHERE NOT EXISTS (SELECT FROM squidmesh.definitions d WHERE d.fingerprint = r.fingerprint)""",
@@ -47,8 +47,63 @@ ALWAYS = {
         SELECT run_id, step FROM squidmesh.jobs WHERE state = 'parked' AND reason IS NULL""",
 }
 
+SAID_AND_DONE = {
+    "a compensation completed twice": """
+        SELECT run_id, step, visit FROM squidmesh.attempts WHERE kind = 'compensation' AND status = 'completed'
+         GROUP BY 1, 2, 3 HAVING count(*) > 1""",
+    "something was undone that had not completed before": """
+        SELECT c.run_id, c.step, c.visit FROM squidmesh.attempts c WHERE c.kind = 'compensation' AND NOT EXISTS (
+               SELECT FROM squidmesh.attempts a WHERE a.run_id = c.run_id AND a.step = c.step AND a.visit = c.visit
+                  AND a.kind = 'step' AND a.status = 'completed' AND a.seq < c.seq)""",
+    "an older visit was undone before a newer one": """
+        SELECT run_id, step, visit FROM (
+            SELECT c.run_id, c.step, c.visit, a.seq, lag(a.seq) OVER (PARTITION BY c.run_id ORDER BY c.seq) AS undone_before
+              FROM squidmesh.attempts c JOIN squidmesh.attempts a USING (run_id, step, visit)
+             WHERE c.kind = 'compensation' AND a.kind = 'step' AND a.status = 'completed') undoing
+         WHERE seq > undone_before""",
+    "a step ended after the undoing had begun": """
+        SELECT a.run_id, a.step, a.visit FROM squidmesh.attempts a JOIN squidmesh.audit_events e USING (run_id)
+         WHERE e.type = 'compensating' AND a.kind = 'step' AND a.seq > e.seq""",
+    "not all that could be undone was tried": """
+        SELECT e.run_id, e.metadata FROM squidmesh.audit_events e JOIN squidmesh.runs r ON r.id = e.run_id
+          JOIN squidmesh.definitions d USING (fingerprint)
+         WHERE e.type = 'compensated'
+           AND (e.metadata ->> 'undone')::int + (e.metadata ->> 'left')::int <> (
+               SELECT count(*) FROM squidmesh.attempts a
+                WHERE a.run_id = e.run_id AND a.kind = 'step' AND a.status = 'completed'
+                  AND d.definition -> 'steps' -> a.step -> 'compensate' IS NOT NULL)""",
+    "a run was undone and is not over": """
+        SELECT r.id, r.status FROM squidmesh.runs r JOIN squidmesh.audit_events e ON e.run_id = r.id
+         WHERE e.type = 'compensated' AND r.status NOT IN ('failed', 'cancelled')""",
+    "a gate was decided twice": """
+        SELECT run_id, step, metadata ->> 'visit' FROM squidmesh.audit_events
+         WHERE type IN ('approved', 'rejected', 'resumed') GROUP BY 1, 2, 3 HAVING count(*) > 1""",
+    "somebody voted twice": """
+        SELECT run_id, step, metadata ->> 'visit', actor FROM squidmesh.audit_events
+         WHERE type IN ('voted', 'approved') GROUP BY 1, 2, 3, 4 HAVING count(*) > 1""",
+    "two signals ended one wait": """
+        SELECT run_id, consumed_by FROM squidmesh.signals WHERE consumed_by IS NOT NULL
+         GROUP BY 1, 2 HAVING count(*) > 1""",
+    "a signal ended what is no wait for it": """
+        SELECT s.run_id, s.name, s.key FROM squidmesh.signals s WHERE s.consumed_by IS NOT NULL AND NOT EXISTS (
+               SELECT FROM squidmesh.attempts a
+                WHERE a.run_id = s.run_id AND a.seq = s.consumed_by AND a.status = 'completed' AND a.outcome = 'ok')""",
+    "a delivery and its audit event disagree": """
+        SELECT run_id, seq FROM squidmesh.signals s FULL JOIN (
+               SELECT * FROM squidmesh.audit_events WHERE type = 'signalled') e USING (run_id, seq)
+         WHERE s.name IS DISTINCT FROM e.metadata ->> 'signal' OR s.key IS DISTINCT FROM e.metadata ->> 'key'""",
+}
+"""Of people, signals and undoing."""
+
 AT_REST = {
     "a job is still claimed or ready": "SELECT run_id, step, state, worker FROM squidmesh.jobs WHERE state IN ('claimed', 'ready')",
+    "a run is said to be at work, and nothing of it is": """
+        SELECT r.id, r.status FROM squidmesh.runs r WHERE status IN ('pending', 'retrying', 'failing', 'cancelling')
+           AND NOT EXISTS (SELECT FROM squidmesh.jobs j
+                            WHERE j.run_id = r.id AND (j.state <> 'parked' OR j.reason = 'unknown_step'))""",
+    "a run has not ended and nobody can see for what it waits": """
+        SELECT r.id, r.status FROM squidmesh.runs r WHERE r.finished_at IS NULL AND NOT EXISTS (
+               SELECT FROM squidmesh.jobs j WHERE j.run_id = r.id AND j.state IN ('parked', 'sleeping'))""",
 }
 
 AFTER_STOP = {
@@ -64,23 +119,31 @@ def check(lab: Lab, *, at_rest: bool = True, workers_left: bool = True) -> None:
         at_rest: Whether nothing should be happening any more.
         workers_left: Whether workers may still be there.
     """
-    queries = ALWAYS | (AT_REST if at_rest else {}) | ({} if workers_left else AFTER_STOP)
+    queries = ALWAYS | SAID_AND_DONE | (AT_REST if at_rest else {}) | ({} if workers_left else AFTER_STOP)
     wrong: dict[str, object] = {said: found[:5] for said, query in queries.items() if (found := lab.rows(query))}
     wrong |= _states_and_jobs(lab)
     assert not wrong, wrong
 
 
 def _states_and_jobs(lab: Lab) -> dict[str, object]:
-    """The counts in a run's state are those of its jobs."""
+    """The counts in a run's state are those of its jobs, and of the signals that wait for it."""
     found = lab.rows(
-        """SELECT r.id, r.state, count(j.slot),
-                  count(*) FILTER (WHERE j.state = 'parked' AND j.reason <> 'unknown_step'),
-                  count(*) FILTER (WHERE j.attempt > 1 AND (j.state <> 'parked' OR j.reason = 'unknown_step'))
-             FROM squidmesh.runs r LEFT JOIN squidmesh.jobs j ON j.run_id = r.id GROUP BY r.id"""
+        """SELECT r.id, r.state, count(*) FILTER (WHERE kind <> 'timer'), count(*) FILTER (WHERE human),
+                  count(*) FILTER (WHERE attempt > 1 AND NOT human AND kind <> 'timer'),
+                  count(*) FILTER (WHERE human AND reason IN ('interrupted', 'quarantined') AND kind <> 'timer'),
+                  count(*) FILTER (WHERE kind = 'timer'),
+                  (SELECT coalesce(jsonb_object_agg(name, count), '{}') FROM (
+                       SELECT name, count(*) FROM squidmesh.signals s
+                        WHERE s.run_id = r.id AND consumed_by IS NULL GROUP BY 1) waiting)
+             FROM squidmesh.runs r LEFT JOIN (
+                  SELECT *, kind = 'gate' OR state = 'parked' AND reason NOT IN ('unknown_step', 'signal') AS human
+                    FROM squidmesh.jobs) j ON j.run_id = r.id
+            GROUP BY r.id"""
     )
     wrong: list[object] = []
-    for run_id, state, live, gates, retrying in found:
-        progress = Progress.from_json(state)
-        if (progress.live_count, progress.gates, progress.retrying) != (live, gates, retrying):
-            wrong.append((run_id, state, live, gates, retrying))
-    return {"a run's state and its jobs disagree": wrong[:5]} if wrong else {}
+    for run_id, state, *counts in found:
+        of = Progress.from_json(state)
+        known = [of.live_count, of.gates, of.retrying, of.troubles, int(of.deadline), of.signals]
+        if known != counts:
+            wrong.append((run_id, known, counts))
+    return {"a run's state and its rows disagree": wrong[:5]} if wrong else {}

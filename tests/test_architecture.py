@@ -11,14 +11,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "squidmesh"
 
 LAYERS = (
-    {"errors", "states", "records", "clock"},
+    {"errors", "states", "records", "clock", "explanation"},
     {"authoring", "context", "cron", "definition", "payload", "retry", "timetable", "values", "workflow"},
     {"planner"},
     {"store"},
     {
         *("async_client", "async_control", "client", "control", "deciding", "events", "logs", "mesh", "operations"),
         *("async_schedules", "keyed", "registry", "schedule_flows", "scheduler", "schedules", "scheduling", "steering"),
-        *("waiting", "worker"),
+        *("comparing", "deploy", "explaining", "waiting", "worker"),
     },
     {"__init__", "__main__", "cli", "embedded", "testing", "tools"},
 )

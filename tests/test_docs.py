@@ -19,6 +19,7 @@ from squidmesh.events import EVENT_NAMES, Event
 from squidmesh.states import JOB_MOVES, RUN_MOVES, JobState, ParkedReason
 from tests.docs_kit import DOCS, ROOT, Block, Page, PageRun, code_in, commands_in, pages
 from tests.test_architecture import LAYERS
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -134,13 +135,18 @@ def test_every_event_is_listed_once() -> None:
 
 
 def test_events_carry_what_the_table_says(fresh_database: str) -> None:
-    """A run with a retry, a branch, a skipped join, a replay, and a step whose result comes too late."""
+    """A retry, a branch, a skipped join, a replay, a result that comes too late; a gate, a signal, and undoing."""
     heard: list[Event] = []
-    with SquidMesh(fresh_database, workflows=[_eventful(fresh_database)]) as mesh:
+    with SquidMesh(fresh_database, workflows=[_eventful(fresh_database), _undone()]) as mesh:
         mesh.migrate()
         mesh.subscribe(heard.append)
-        run = mesh.start_run("eventful")
+        run, other = mesh.start_run("eventful"), mesh.start_run("undone")
         with mesh.worker(heartbeat=0.2, lease=2.0):
+            mesh.send_signal(other.id, "paid", actor="bank")
+            until(lambda: any(event.name == "gate.opened" for event in heard))
+            for actor in ("ann", "bob"):
+                mesh.approve_run(other.id, actor=actor)
+            mesh.wait_for_run(other.id, timeout=30)
             mesh.wait_for_run(run.id, timeout=30)
         mesh.replay_run(run.id)
         assert mesh.events.flush(10)
@@ -161,6 +167,12 @@ def test_every_error_is_explained() -> None:
     assert {(code_in(name)[0], code_in(code)[0]) for name, code, *_ in rows} == {(e.__name__, e.code) for e in known}
     tree = next(block for block in page.blocks() if block.text.startswith("SquidMeshError\n"))
     assert tree.text.splitlines() == ["SquidMeshError", *_tree(SquidMeshError)]
+
+
+def test_every_reason_is_explained_in_order_of_precedence() -> None:
+    page = PAGES["docs/explain.md"]
+    tables = [table[1:] for table in page.tables() if table[0][0] == "reason"]
+    assert [code_in(row[0])[0] for rows in tables for row in rows] == [str(reason) for reason in squidmesh.Reason]
 
 
 def test_every_public_name_is_in_the_reference() -> None:
@@ -313,6 +325,25 @@ def _eventful(dsn: str) -> Workflow:
 
     eventful.transition(fail, on="error", to=mend)
     return eventful
+
+
+def _undone() -> Workflow:
+    """A workflow that waits for people and for a signal, fails, and is undone at the second attempt."""
+    undone = Workflow("undone")
+
+    def give_back(ctx: squidmesh.Context) -> None:
+        if ctx.attempt == 1:
+            raise ConnectionError("not yet")
+
+    @undone.step(compensate=give_back, compensate_retry=Retry(max_attempts=2))
+    def take() -> None: ...
+
+    @undone.step
+    def fail() -> None:
+        raise ConnectionError("as ever")
+
+    undone.sequence(take, undone.approval("gate", approvers=2), undone.wait_for("paid"), fail)
+    return undone
 
 
 def _subclasses(base: type[SquidMeshError]) -> list[type[SquidMeshError]]:

@@ -8,15 +8,15 @@ import squidmesh
 from squidmesh import AsyncSquidMesh, SquidMesh
 
 PUBLIC = """
-COMPLETE AlreadyVoted AsyncSchedules AsyncSquidMesh Attempt AttemptStatus AuditEvent CatchUp CommitUnknown ConfigurationError ConnectionUnusable Constant Context
-DeclaredStep Defer DefinitionError Exponential Fail History IllegalMove InconsistentRun InvalidInput InvalidOption InvalidOutput
-InvalidPayload InvalidRunId NotFound NotRetryable NotWaiting Outcome RequestError Retry RetryAfter Run RunExists RunNotFound RunStatus RunTimeout
-Schedule ScheduleExists ScheduleNotFound Schedules SchemaError SignalNotFound SquidMesh SquidMeshError StepError StepRun StepStatus Tick TransactionError TriggerNotFound UnsafeReplay Worker WorkerStopped
+COMPLETE Action AlreadyVoted AsyncSchedules AsyncSquidMesh Attempt AttemptStatus AuditEvent CatchUp Cause CommitUnknown ConfigurationError ConnectionUnusable Constant Context
+DeclaredStep Defer DefinitionError DeployCheck Explanation Exponential Fail History IllegalMove InconsistentRun InvalidInput InvalidOption InvalidOutput
+InvalidPayload InvalidRunId NotFound NotRetryable NotWaiting Outcome Reason RequestError Retry RetryAfter Run RunDiff RunExists RunNotFound RunStatus RunTimeout
+Schedule ScheduleExists ScheduleNotFound Schedules SchemaError SignalNotFound SquidMesh SquidMeshError StepDifference StepError StepRun StepStatus Stranding StrandingReason Tick TransactionError TriggerNotFound UnsafeReplay Worker WorkerStopped
 Workflow WorkflowNotFound WorkflowWarning now today
 """.split()
 
 RUNTIME_API = """
-approve_run cancel_run close inspect_run list_runs migrate reject_run replay_run retry_run send_signal start_run start_runs
+approve_run cancel_run check_deploy close diff_runs explain_run inspect_run list_runs migrate reject_run replay_run retry_run send_signal start_run start_runs
 subscribe unblock_run wait_for_run worker
 """.split()
 

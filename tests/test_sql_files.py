@@ -15,13 +15,14 @@ import psycopg
 import pytest
 
 from squidmesh.clock import new_id
+from squidmesh.planner.deploy import NewNeed
 from squidmesh.planner.firing import Firing, Skip, SkipReason
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAudit, NewSignal, NextJob, Plan, StartPlan
 from squidmesh.planner.progress import Progress
 from squidmesh.records import Lane, Tick
 from squidmesh.states import AttemptStatus, RunStatus
-from squidmesh.store import jobs, runs, saving, schedules, transactions, workers
+from squidmesh.store import jobs, runs, saving, schedules, sight, transactions, workers
 from squidmesh.store.database import drive
 from squidmesh.store.migrations import Migration, known_migrations, migrate
 from squidmesh.store.statements import Statement, sql_folder, sql_of
@@ -218,6 +219,8 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         runs.lock_run: (run,),
         runs.read_run: (run,),
         runs.read_keyed: ("w", "k"),
+        runs.count_live: (),
+        runs.count_lacking: ([NewNeed("f", "s", "k")],),
         runs.list_runs: (everything,),
         runs.read_history: (run, 0, 10),
         runs.read_outputs: (run,),
@@ -229,6 +232,7 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         runs.read_values: ([(run, "due")],),
         runs.read_votes: (run,),
         runs.list_done_steps: (run,),
+        sight.read_explanation: (run,),
         runs.register_definition: ("f", "w", {}),
         runs.read_definitions: (["f"],),
         jobs.read_jobs: ([(run, 0)],),
@@ -277,7 +281,7 @@ def examples() -> list[Statement[Any]]:
 def test_there_is_an_example_of_every_store_function() -> None:
     public: set[Callable[..., Any]] = {
         function
-        for module in (jobs, runs, schedules, transactions, workers)
+        for module in (jobs, runs, schedules, sight, transactions, workers)
         for name, function in vars(module).items()
         if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
     }

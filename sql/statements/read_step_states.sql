@@ -1,6 +1,6 @@
 -- Where each step of a run stands: its latest attempt, whether it was skipped since, and its latest job.
 --   run_id uuid
--- Returns: a row per step that was reached or is live.
+-- Returns: a row per step that was reached or is live; one for the step '' if the run has a deadline.
 -- Locks: none. Index: attempts_pkey, audit_events_pkey, jobs_pkey.
 WITH ended AS (
     SELECT DISTINCT ON (a.step) a.step, a.visit, a.status, a.kind, a.seq
@@ -15,7 +15,7 @@ WITH ended AS (
 ), live AS (
     SELECT DISTINCT ON (j.step) j.step, j.visit, j.attempt, j.saw, j.state, j.run_at, j.reason, j.kind
       FROM squidmesh.jobs j
-     WHERE j.run_id = %(run_id)s::uuid AND j.kind <> 'timer'
+     WHERE j.run_id = %(run_id)s::uuid
      ORDER BY j.step, j.visit DESC
 )
 SELECT step, ended.visit, ended.status, ended.kind, coalesce(skipped.seq > coalesce(ended.seq, 0), false),

@@ -9,16 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from squidmesh.context import Outcome
+from squidmesh.definition import StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from squidmesh.definition import Step, Transition
 
     Edges = Sequence[Sequence[int]]
+
+
+_WITHOUT_OUTPUT: Final[Mapping[StepKind, Collection[str]]] = {
+    # Who rejects has decided, and so have those who let the time pass: that is the output.
+    StepKind.APPROVAL: (),
+    StepKind.SIGNAL: (Outcome.ERROR, Outcome.TIMEOUT),
+}
+"""The outcomes that leave no output behind; of other kinds of steps "error" alone."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Flow:
         names: The steps' names.
         together: For each step, what runs when it ends with "ok": its transition's target and the joins that list it.
         otherwise: For each step, what runs when it ends with another outcome: one target each, never two at once.
-        failing: The error edges among ``otherwise``: what runs without the step's output.
+        failing: Those among ``otherwise`` that are taken without an output of the step: error edges, mostly.
         joined: For each step, what it waits for with ``after``.
         entries: What a run begins with.
     """
@@ -55,7 +64,7 @@ class Flow:
             if source is None or target is None:
                 continue
             (together if edge.outcome == Outcome.OK else otherwise)[source].append(target)
-            if edge.outcome == Outcome.ERROR:
+            if edge.outcome in _WITHOUT_OUTPUT.get(steps[source].kind, (Outcome.ERROR,)):
                 failing.add((source, target))
         joined = [[numbers[name] for name in step.after if name in numbers] for step in steps]
         for number, dependencies in enumerate(joined):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from squidmesh.cli.arguments import Commands
-from squidmesh.cli.commands import demo, migrate, runs, schedules, start, worker
+from squidmesh.cli.commands import demo, deploy, diff, migrate, reasons, runs, schedules, start, steer, worker
 from squidmesh.cli.exits import Exit, as_json, exit_of, explain
 from squidmesh.cli.output import Screen, one_line, talk
 
@@ -58,11 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def commands() -> Commands:
     """The command line's grammar."""
     known = Commands()
-    for module in (migrate, worker, demo):
+    for module in (migrate, deploy, worker, demo):
         module.add(known)
     start.add_start(known)
     runs.add(known)
-    start.add_cancel(known)
+    reasons.add(known)
+    diff.add(known)
+    steer.add(known)
     start.add_replay(known)
     schedules.add(known)
     return known

@@ -25,8 +25,9 @@ from squidmesh.cli.app import connection_to
 from squidmesh.cli.demo_gateway import Gateway
 from squidmesh.cli.demo_workflow import FailedPayment, payment_recovery
 from squidmesh.cli.exits import Exit
+from squidmesh.cli.graph_view import graph_lines
 from squidmesh.cli.output import Screen, plain, span, talk, took
-from squidmesh.cli.views import attempts_table, error_line, graph_lines, header, mark_of, run_json, short_id
+from squidmesh.cli.views import attempts_table, error_line, header, mark_of, run_json, short_id
 from squidmesh.client import SquidMesh
 from squidmesh.definition import StepKind
 from squidmesh.embedded import EmbeddedPostgres

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from squidmesh.authoring.flow import Flow, postorder
 from squidmesh.context import Outcome
-from squidmesh.definition import COMPLETE
+from squidmesh.definition import COMPLETE, StepKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from squidmesh.definition import Definition
+    from squidmesh.definition import Definition, Transition
 
 MOST_LANES: Final = 8
 MOST_STEPS: Final = 60
@@ -79,7 +79,7 @@ def _edges(definition: Definition) -> Mapping[str, Sequence[_Edge]]:
     """Where each step leads: an edge a target, named outcomes first, then what "ok" runs."""
     outcomes: dict[str, dict[str, list[str]]] = {step.name: {} for step in definition.steps}
     for edge in sorted(definition.transitions, key=lambda edge: edge.outcome == Outcome.OK):
-        outcomes[edge.source].setdefault(edge.target, []).append(edge.outcome)
+        outcomes[edge.source].setdefault(edge.target, []).extend(_labels(definition, edge))
     for step in definition.steps:
         for dependency in step.after:
             outcomes[dependency].setdefault(step.name, []).append(Outcome.OK)
@@ -87,6 +87,17 @@ def _edges(definition: Definition) -> Mapping[str, Sequence[_Edge]]:
         source: [_Edge(target, "" if said == [Outcome.OK] else ", ".join(said)) for target, said in targets.items()]
         for source, targets in outcomes.items()
     }
+
+
+def _labels(definition: Definition, edge: Transition) -> list[str]:
+    """The outcomes that take an edge: of a gate, "error" stands for those that have no edge of their own."""
+    step = definition.by_name[edge.source]
+    if edge.outcome != Outcome.ERROR or step.kind not in (StepKind.APPROVAL, StepKind.SIGNAL):
+        return [edge.outcome]
+    limited = {"deadline", "timeout"} & step.settings.keys()
+    possible = [Outcome.REJECTED] * (step.kind is StepKind.APPROVAL) + [Outcome.TIMEOUT] * bool(limited)
+    own = {other.outcome for other in definition.transitions if other.source == edge.source}
+    return [outcome for outcome in possible if outcome not in own] or [edge.outcome]
 
 
 def _order(definition: Definition, edges: Mapping[str, Sequence[_Edge]]) -> list[str]:

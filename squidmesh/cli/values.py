@@ -118,7 +118,7 @@ def payload_of(given: str | None, assignments: Sequence[str]) -> JSON:
     Raises:
         UsageError: One of them cannot be read.
     """
-    whole = None if given is None else _json(*_read(given))
+    whole = None if given is None else _json(*_read(given, "--payload"))
     if not assignments:
         return whole
     if whole is not None and not isinstance(whole, dict):
@@ -132,21 +132,48 @@ def payload_of(given: str | None, assignments: Sequence[str]) -> JSON:
     return {**cast("JSONObject", whole or {}), **named}
 
 
+def object_of(given: str | None, option: str) -> JSONObject | None:
+    """A JSON object; None if there is none.
+
+    Args:
+        given: JSON, ``@file``, or ``-`` for stdin.
+        option: The option that it was given to.
+
+    Raises:
+        UsageError: It cannot be read, or is no object.
+    """
+    if given is None:
+        return None
+    value = _json(*_read(given, option))
+    if not isinstance(value, dict):
+        raise UsageError(f'{option} must be a JSON object, such as {{"ticket": "T-17"}}')
+    return cast("JSONObject", value)
+
+
+def actor_of(given: str | None) -> JSON:
+    """Who does it: a text as it stands, or an object if it looks like one.
+
+    Raises:
+        UsageError: It looks like a JSON object, and is none.
+    """
+    return object_of(given, "--actor") if given is not None and given.lstrip().startswith("{") else given
+
+
 def texts_among(assignments: Sequence[str]) -> list[str]:
     """The keys that were given as text, with ``key=text``."""
     return [name for name, operator, _ in map(_split, assignments) if operator == "="]
 
 
-def _read(given: str) -> tuple[str, str]:
+def _read(given: str, option: str) -> tuple[str, str]:
     """The text that was meant, and what to call it."""
     if given == "-":
         return sys.stdin.read(), "stdin"
     if not given.startswith("@"):
-        return given, "--payload"
+        return given, option
     try:
         return Path(given[1:]).read_text(encoding="utf-8"), given[1:]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--payload {given}: cannot read the file: {error}") from error
+        raise UsageError(f"{option} {given}: cannot read the file: {error}") from error
 
 
 def _json(text: str, where: str) -> JSON:

@@ -1,4 +1,4 @@
-"""Runs and their histories as people read them: headers, tables, and the graph with the state of each step."""
+"""Runs and their histories as people read them: headers and tables."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from squidmesh.cli.drawing import draw
-from squidmesh.cli.output import Column, Row, Table, compact_json, one_line, plain, span, took
+from squidmesh.cli.output import Column, Row, Table, compact_json, one_line, plain, took
+from squidmesh.context import Outcome
 from squidmesh.definition import StepKind
+from squidmesh.planner.compensation import FAILURES
 from squidmesh.states import AttemptStatus, RunStatus, StepStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from squidmesh.cli.output import Screen, Style
-    from squidmesh.definition import Definition, Step
-    from squidmesh.records import JSON, Attempt, DeclaredStep, History, JSONObject, Run, StepRun
+    from squidmesh.records import JSON, Attempt, History, JSONObject, Run
 
 _STATUS_STYLES: Final[Mapping[str, Style]] = {
     RunStatus.COMPLETED: "green",
@@ -114,6 +114,8 @@ def header(run: Run, screen: Screen) -> list[str]:
         ("replay of", str(run.replayed_from or ""), ""),
         ("schedule", _tick(run), ""),
         ("error", error_line(run.error), "red"),
+        *(("undo", _failure_line(failure), "red") for failure in (run.error or {}).get(FAILURES, ())),
+        ("deadline", _deadline(run), ""),
         ("payload", compact_json(run.payload, screen), ""),
         ("context", compact_json(run.context, screen) if run.context is not None else "", ""),
     ]
@@ -125,10 +127,25 @@ def _tick(run: Run) -> str:
     return f"{tick.name}, for {tick.nominal_at:%Y-%m-%d %H:%M:%S} UTC" if tick else ""
 
 
+def _failure_line(failure: JSONObject) -> str:
+    """A compensation that failed, on one line."""
+    return f"{failure.get('step')} failed: {error_line(failure)}"
+
+
+def _deadline(run: Run) -> str:
+    due = run.history.deadline if run.history else None
+    return f"{when(due)}, in {took(due - datetime.now(UTC))}" if due else ""
+
+
+def when(at: datetime) -> str:
+    """An instant, with its day unless that is today."""
+    return f"{at:%H:%M:%S} UTC" if at.date() == datetime.now(UTC).date() else f"{at:%Y-%m-%d %H:%M} UTC"
+
+
 def _fact(name: str, said: str, style: Style, screen: Screen) -> list[str]:
-    """A name and what is to be said of it: an error in as many lines as it takes, all else on one."""
+    """A name and what is to be said of it: errors in as many lines as they take, all else on one."""
     room = None if screen.width is None else max(screen.width - _NAMES, _NAMES)
-    if name == "error" and room is not None:
+    if style == "red" and room is not None:
         lines = textwrap.wrap(said, room, break_on_hyphens=False)
     else:
         lines = [screen.shorten(said, room)]
@@ -141,61 +158,71 @@ def attempts_table(run: Run, history: History) -> Table:
     """Each attempt at each step: how long it waited for its turn, how long it took, who ran it, and what went wrong."""
     columns = [
         Column("step", flexible=True),
+        Column("kind", optional=True),
         Column("visit", right=True, optional=True),
         Column("attempt", right=True),
         Column("status"),
+        Column("outcome", optional=True),
         Column("waited", right=True),
         Column("took", right=True),
         Column("worker"),
     ]
     table = Table(columns, note_title="error")
     looping = any(step_run.visit > 1 for step_run in history.step_runs)
+    gates = {step.step for step in history.steps if step.kind in _GATES}
     scheduled = _scheduling_times(run, history)
     for step_run in history.step_runs:
-        before: Attempt | None = None
+        name = [step_run.step, "" if step_run.kind == "step" else step_run.kind, str(step_run.visit) if looping else ""]
+        since, number = None, 1
+        undoes = step_run.kind == "compensation"
         for attempt in step_run.attempts:
-            since = before.finished_at if before else scheduled(attempt.saw)
-            table.rows.append(_attempt_row(step_run, attempt, since, looping=looping, first=before is None))
-            before = attempt
-        if step_run.status in _LIVE:
-            name = step_run.step if before is None else ""
-            number = before.attempt + 1 if before and step_run.status is StepStatus.RETRYING else 1
-            cells = [name, str(step_run.visit) if looping else "", str(number), str(step_run.status), "", "", ""]
-            table.rows.append(Row(cells, ["", "", "", style_of(step_run.status)]))
+            since = since or scheduled(attempt.seq if undoes else attempt.saw)
+            waits = step_run.step in gates and not undoes
+            table.rows.append(_attempt_row(name, attempt, since, waits=waits))
+            name, since = ["", "", ""], attempt.finished_at
+            number = attempt.attempt + (attempt.status is AttemptStatus.FAILED)
+        if step_run.status in LIVE:
+            cells = [*name, str(number), str(step_run.status), "", "", "", ""]
+            table.rows.append(Row(cells, ["", "dim", "", "", style_of(step_run.status)]))
     return table
 
 
-_LIVE: Final = (
+LIVE: Final = (
     StepStatus.READY,
     StepStatus.SLEEPING,
     StepStatus.RUNNING,
     StepStatus.RETRYING,
     StepStatus.PARKED,
+    StepStatus.COMPENSATING,
 )
 
+_GATES: Final = (StepKind.PAUSE, StepKind.APPROVAL, StepKind.SIGNAL)
+"""Kinds of steps that wait for somebody, and take as long as that takes."""
 
-def _attempt_row(step_run: StepRun, attempt: Attempt, since: datetime, *, looping: bool, first: bool) -> Row:
-    waited = attempt.started_at - since if attempt.started_at else None
+
+def _attempt_row(name: Sequence[str], attempt: Attempt, since: datetime, *, waits: bool) -> Row:
+    begun = attempt.finished_at if waits else attempt.started_at
+    waited = begun - since if begun and attempt.kind != "copied" else None
     cells = [
-        step_run.step if first else "",
-        str(step_run.visit) if looping and first else "",
+        *name,
         str(attempt.attempt),
         str(attempt.status),
+        attempt.outcome or "" if attempt.outcome != Outcome.OK else "",
         took(waited),
-        took(attempt.seconds),
+        "" if waits else took(attempt.seconds),
         short_id(attempt.worker),
     ]
-    style = style_of(attempt.status)
-    return Row(cells, ["", "", "", style, "dim", "", "dim"], note=error_line(attempt.error))
+    styles: list[Style] = ["", "dim", "", "", style_of(attempt.status), "yellow", "dim", "", "dim"]
+    return Row(cells, styles, note=error_line(attempt.error))
 
 
 def _scheduling_times(run: Run, history: History) -> Callable[[int], datetime]:
-    """When a visit was scheduled: when that happened in the run's history which it saw last."""
+    """When something was scheduled: when that happened which stands before it in the run's history."""
     ended = [(attempt.seq, attempt.finished_at) for step_run in history.step_runs for attempt in step_run.attempts]
     known = sorted([(0, run.created_at), *ended, *((event.seq, event.at) for event in history.audit_events)])
 
-    def scheduled(saw: int) -> datetime:
-        return next((at for seq, at in reversed(known) if seq < saw), run.created_at)
+    def scheduled(place: int) -> datetime:
+        return next((at for seq, at in reversed(known) if seq < place), run.created_at)
 
     return scheduled
 
@@ -221,49 +248,23 @@ def audit_table(run: Run, history: History, screen: Screen) -> Table:
                     event.step or "",
                     one_line(actor) if event.actor is not None else "",
                     one_line(event.comment or ""),
-                    compact_json(event.metadata, screen) if event.metadata else "",
+                    _details(event.metadata, screen),
                 ]
             )
         )
     return table
 
 
-def graph_lines(definition: Definition, steps: Iterable[DeclaredStep], screen: Screen) -> list[str]:
-    """The graph, each step with its state and what its kind means."""
-    states = {step.step: step for step in steps}
-    lines = draw(definition, unicode=screen.unicode)
-    left = max(line.lanes_width for line in lines) + 1
-    names = max(len(step.name) for step in definition.steps)
-    statuses = max((len(state.status) for state in states.values()), default=0)
-    drawn: list[str] = []
-    for line in lines:
-        note = screen.paint(line.note, "dim")
-        if line.step is None:
-            drawn.append(f"{screen.paint(line.before.ljust(left), 'dim')} {note}".rstrip())
-            continue
-        state = states[line.step]
-        lanes = f"{screen.paint(line.before, 'dim')}{mark_of(state.status, screen)}{screen.paint(line.after, 'dim')}"
-        padding = " " * (left - line.lanes_width)
-        status = screen.paint(state.status.ljust(statuses), style_of(state.status))
-        about = screen.paint(_about(definition.by_name[line.step], state), "dim")
-        parts = [line.step.ljust(names), status, *(text for text in (about, note) if text)]
-        drawn.append(f"{lanes}{padding} {'  '.join(parts)}".rstrip())
-    return drawn
+def _details(metadata: JSONObject, screen: Screen) -> str:
+    """What else is known of an audit event; that it concerns the first visit goes without saying."""
+    said = {key: value for key, value in metadata.items() if (key, value) != ("visit", 1)}
+    return compact_json(said, screen) if said else ""
 
 
-def _about(step: Step, state: DeclaredStep) -> str:
-    """What else is to be said of a step."""
-    attempts = step.options.retry.max_attempts
-    said = [
-        f"waits {span(float(step.settings['seconds']))}" if step.kind is StepKind.WAIT else "",
-        "writes to the log" if step.kind is StepKind.LOG else "",
-        f"up to {attempts} attempts" if attempts > 1 else "",
-        "irreversible" if step.irreversible else "",
-        f"{state.visits} visits" if state.visits > 1 else "",
-        f"due {state.due_at:%H:%M:%S} UTC" if state.due_at else "",
-        one_line(state.reason or ""),
-    ]
-    return ", ".join(text for text in said if text)
+def votes_for(history: History, step: str, visit: int) -> int:
+    """How many approvals a step has got that were not the last one needed."""
+    votes = [event for event in history.audit_events if event.type == "voted" and event.step == step]
+    return sum(event.metadata.get("visit") == visit for event in votes)
 
 
 def run_json(run: Run) -> JSON:

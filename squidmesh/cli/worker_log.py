@@ -116,6 +116,10 @@ _TOLD: Final = {
     events.STEP_RETRY_SCHEDULED: (logging.INFO, "{step} will be tried again in {delay}"),
     events.STEP_FAILED: (logging.WARNING, "{step} failed: {error}"),
     events.STEP_ABANDONED: (logging.WARNING, "{step} was cut off: {error}"),
+    events.GATE_OPENED: (logging.INFO, "{step} waits for a person: {reason}"),
+    events.COMPENSATION_STARTED: (logging.DEBUG, "undoing {step}"),
+    events.COMPENSATION_COMPLETED: (logging.INFO, "{step} undone in {took}"),
+    events.COMPENSATION_FAILED: (logging.WARNING, "undoing {step} failed: {error}"),
     events.STEP_DISCARDED: (logging.WARNING, "a late result was discarded: the step is somebody else's by now"),
     events.RUN_TRANSITION: (logging.ERROR, "run {to_status}"),
 }
@@ -137,6 +141,7 @@ def _log(event: Event) -> None:
         return
     said = words.format(
         step=about.get("step"),
+        reason=about.get("reason"),
         to_status=about.get("to_status"),
         error=error_line(about.get("error")),
         took=took(event.measurements.get("duration")),

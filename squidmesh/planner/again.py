@@ -15,6 +15,7 @@ from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import NewAttempt, StartPlan
 from squidmesh.planner.planner import finish
 from squidmesh.planner.scheduling import add_deadline, begin, lead_on, schedule, settle
+from squidmesh.records import JobKind
 from squidmesh.states import AttemptStatus, ParkedReason, RunStatus
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def plan_replay(graph: Graph, blank: LockedRun, history: Sequence[Attempt], fact
     repeated = [a.step for a in ended if a.status in DONE and (a.step, a.visit) not in kept]
     names = tuple(dict.fromkeys(attempt.step for attempt in copied))
     draft.audit("replayed", from_step, copied=list(names), steps=sorted(set(live)))
-    draft.executed = False
+    # What was taken over was not at work here; a wait for a signal is, as in any other run.
+    draft.executed = any(job is not None and job.kind is JobKind.SIGNAL for job in draft.next.values())
     add_deadline(draft)
     return Replay(StartPlan.of(draft.conclude()), names, tuple(dict.fromkeys(repeated)))
 

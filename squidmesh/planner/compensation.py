@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from squidmesh.planner.draft import Draft
     from squidmesh.records import Job, JSONObject
 
+FAILURES: Final = "compensation_failures"
+"""The key of a run's error under which compensations stand that failed."""
+
 MOST_TOLD: Final = 20
 """So many compensations that failed are named in the run's error; the history has them all."""
 
@@ -68,8 +71,8 @@ def _with_failure(error: JSONObject | None, failure: JSONObject) -> JSONObject:
         "type": "CompensationFailed",
         "message": "the run was cancelled, and not all of it could be undone",
     }
-    told = [*said.get("compensation_failures", ()), failure]
-    return {**said, "compensation_failures": told[:MOST_TOLD]}
+    told = [*said.get(FAILURES, ()), failure]
+    return {**said, FAILURES: told[:MOST_TOLD]}
 
 
 def _newest(draft: Draft, below: int) -> Completion | None:

@@ -48,6 +48,7 @@ def history_of(
         next_seq: Where the next page begins; None on the last one.
     """
     by_step = {state.step: state for state in states}
+    timer = by_step.pop("", None)
     visits: dict[Key, list[Attempt]] = {}
     for attempt in attempts:
         visits.setdefault((attempt.step, attempt.visit, attempt.kind == JobKind.COMPENSATION), []).append(attempt)
@@ -66,6 +67,7 @@ def history_of(
         ),
         audit_events=tuple(audits),
         next_seq=next_seq,
+        deadline=timer.due_at if timer else None,
     )
 
 
@@ -89,18 +91,24 @@ def _declared(graph: Graph, name: str, state: StepState | None) -> DeclaredStep:
 def _status(state: StepState) -> StepStatus:
     """Where a step stands: what is live counts more than what has ended."""
     match state.state:
-        case JobState.CLAIMED | JobState.READY | JobState.SLEEPING if state.kind == JobKind.COMPENSATION:
+        case None:
+            return _ended(state)
+        case JobState.PARKED:
+            return StepStatus.PARKED
+        case _ if state.kind == JobKind.COMPENSATION:
             return StepStatus.COMPENSATING
         case JobState.CLAIMED:
             return StepStatus.RUNNING
-        case JobState.PARKED:
-            return StepStatus.PARKED
+        case _ if state.kind in (JobKind.GATE, JobKind.SIGNAL):
+            return StepStatus.PARKED  # it waits for somebody, whether for ever or not
         case JobState.READY | JobState.SLEEPING as waiting:
-            if (state.attempt or 1) > 1:
-                return StepStatus.RETRYING
-            return StepStatus.READY if waiting is JobState.READY else StepStatus.SLEEPING
-        case None:
-            return _ended(state)
+            return _waiting(state.attempt or 1, waiting)
+
+
+def _waiting(attempt: int, job: JobState) -> StepStatus:
+    if attempt > 1:
+        return StepStatus.RETRYING
+    return StepStatus.READY if job is JobState.READY else StepStatus.SLEEPING
 
 
 def _ended(state: StepState) -> StepStatus:

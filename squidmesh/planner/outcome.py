@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from squidmesh.records import JSONObject
+
+WORKER_DIED: Final = "WorkerDied"
+"""The type of the error of an attempt whose worker was declared dead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from squidmesh.planner.decisions import Vote
+from squidmesh.planner.deploy import LiveRuns, NewNeed
 from squidmesh.planner.facts import Completion, KeptSignal
 from squidmesh.store import columns
 from squidmesh.store.codec import encode
@@ -279,3 +280,26 @@ def read_definitions(fingerprints: Sequence[str]) -> Statement[dict[str, JSONObj
     """Graphs by their fingerprints."""
     params = {"fingerprints": columns.texts(fingerprints)}
     return Statement("read_definitions", params, lambda rows: {name: optional(text) for name, text in rows})
+
+
+def count_live() -> Statement[list[LiveRuns]]:
+    """The unfinished runs that may still start a step, by their graph and the steps that are live in them."""
+    return Statement("count_live", {}, lambda rows: [LiveRuns(w, f, tuple(steps), n) for w, f, steps, n in rows])
+
+
+def count_lacking(needs: Sequence[NewNeed]) -> Statement[dict[NewNeed, list[LiveRuns]]]:
+    """For each of some needs, those of the same runs whose payload has no such key."""
+    params = {
+        "fingerprints": columns.texts(need.fingerprint for need in needs),
+        "steps": columns.texts(need.step for need in needs),
+        "keys": columns.texts(need.key for need in needs),
+    }
+    return Statement("count_lacking", params, _lacking)
+
+
+def _lacking(rows: Rows) -> dict[NewNeed, list[LiveRuns]]:
+    found: dict[NewNeed, list[LiveRuns]] = {}
+    for step, key, workflow, fingerprint, steps, count in rows:
+        runs = LiveRuns(workflow, fingerprint, tuple(steps), count)
+        found.setdefault(NewNeed(fingerprint, step, key), []).append(runs)
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from squidmesh.planner.outcome import Abandoned, Finding
+from squidmesh.planner.outcome import WORKER_DIED, Abandoned, Finding
 from squidmesh.registry import learn_graphs
 from squidmesh.store.jobs import list_claimed, notify_idle, pin_plans, read_jobs
 from squidmesh.store.runs import lock_runs
@@ -84,7 +84,7 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
     # What a newer squidmesh stored is left for a worker that can read it: only it knows what must not be run again.
     runs = [run for run in runs if registry.graph(run.fingerprint) is not None]
     error = {
-        "type": "WorkerDied",
+        "type": WORKER_DIED,
         "message": f"worker {worker.id} on {worker.host or 'an unknown host'} was declared dead",
         "worker": str(worker.id),
         "host": worker.host,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,68 @@ elsewhere = Workflow("elsewhere")
 def crawl() -> None: ...
 
 
-WORKFLOWS = [greeting, order, broken, patient, held, elsewhere]
+trip = Workflow("trip", payload=Traces, deadline=timedelta(days=2))
+
+
+def cancel_flight(flight: str, folder: str) -> None:
+    if not (Path(folder) / "airline").exists():
+        raise ConnectionError("the airline does not answer")
+
+
+@trip.step(output="flight", compensate=cancel_flight, compensate_retry=Retry(max_attempts=1))
+def book() -> str:
+    return "LH 17"
+
+
+sign_off = trip.approval("sign_off", approvers=2, deadline=3600, output="signed")
+paid = trip.wait_for("paid", timeout=3600, output="payment")
+
+
+@trip.step(compensatable=False)
+def mail(folder: str) -> None:
+    if not (Path(folder) / "post").exists():
+        raise ConnectionError("the post office is closed")
+
+
+last_look = trip.pause("last_look")
+
+
+@trip.step(output="excuse")
+def excuse(signed: dict[str, Any]) -> str:
+    return f"{signed['decision']} by {signed['actor']}"
+
+
+trip.sequence(book, sign_off, paid, mail, last_look)
+trip.transition(sign_off, on="error", to=excuse)
+
+bridge = Workflow("bridge", payload=Traces)
+
+
+@bridge.step(output="near")
+def approach() -> bool:
+    return True
+
+
+@bridge.step(irreversible=True, output="crossed")
+def cross(folder: str, near: bool) -> int:
+    if not (Path(folder) / "go").exists():
+        raise ConnectionError("the bridge is up")
+    return int(near)
+
+
+bridge.sequence(approach, cross)
+
+deaf = Workflow("deaf", payload=Traces)
+
+
+@deaf.step
+def listen(folder: str) -> None:
+    """Hear nothing until something comes through the gate."""
+    (Path(folder) / "started").touch()
+    (Path(folder) / "gate").read_text()
+
+
+WORKFLOWS = [greeting, order, broken, patient, held, elsewhere, trip, bridge, deaf]
 mesh = SquidMesh(workflows=WORKFLOWS)
 async_mesh = AsyncSquidMesh(workflows=WORKFLOWS)
 

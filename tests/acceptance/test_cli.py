@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from squidmesh import SquidMesh
+from squidmesh import Explanation, SquidMesh
 from tests.acceptance.cli_app import WORKFLOWS
 from tests.acceptance.cli_kit import HERE, ROOT, CommandLine
 
@@ -157,7 +158,7 @@ class TestStart:
         ("given", "code", "said"),
         [
             (("patient", "--on-conflict", "raise"), 2, "give them together"),
-            (("nothing",), 3, "there is no workflow 'nothing'; registered: broken, elsewhere, greeting"),
+            (("nothing",), 3, "there is no workflow 'nothing'; registered: bridge, broken, deaf, elsewhere"),
             (("order", "--trigger", "fax"), 3, "has no trigger 'fax'; it has: shop, phone"),
             (("greeting",), 2, "name: required, but missing"),
             (("greeting", "-p", "name=Ann", "-p", "times=2"), 2, "squidmesh: hint: -p times=... gives a text"),
@@ -239,15 +240,16 @@ class TestInspect:
 
     def test_its_json_has_the_documented_keys(self, bare: CommandLine, ended: dict[str, Run]) -> None:
         found = bare("inspect", ended["order"].id, "--history", "--json").ok().json
-        assert set(found) == {"schema_version", "run", "steps", "step_runs", "audit_events", "next_seq"}
+        assert set(found) == {"schema_version", "run", "steps", "deadline", "step_runs", "audit_events", "next_seq"}
         assert set(found["run"]) == RUN_KEYS
         assert set(found["steps"][0]) == {"step", "kind", "status", "after", "visits", "due_at", "reason"}
         step_run = found["step_runs"][0]
-        assert set(step_run) == {"step", "visit", "status", "input", "output", "error", "attempts"}
+        assert set(step_run) == {"step", "visit", "status", "input", "output", "error", "attempts", "kind"}
         assert " ".join(step_run["attempts"][0]) == (
-            "seq step visit attempt status outcome output error worker saw takes started_at finished_at"
+            "seq step visit attempt status outcome output error worker saw takes started_at finished_at kind"
         )
-        assert set(bare("inspect", ended["order"].id, "--json").ok().json) == {"schema_version", "run", "steps"}
+        short = bare("inspect", ended["order"].id, "--json").ok().json
+        assert set(short) == {"schema_version", "run", "steps", "deadline"}
 
     def test_a_long_history_is_paged(self, bare: CommandLine, ended: dict[str, Run]) -> None:
         page = bare("inspect", ended["order"].id, "--history", "--limit", "2", "--json").ok().json
@@ -278,6 +280,38 @@ class TestInspect:
         assert "'17' is not a run id" in said.err
 
 
+class TestExplain:
+    def test_it_says_why_and_what_may_be_done_without_the_app(self, bare: CommandLine, ended: dict[str, Run]) -> None:
+        said = bare("explain", ended["broken"].id).ok().out.splitlines()
+        assert said[3] == "reason   step_failed, step fail"
+        assert said[5].startswith("The run failed at step 'fail' ")
+        assert said[5].endswith(": ValueError: always.")
+        assert f"           squidmesh retry {ended['broken'].id} --app MODULE:ATTRIBUTE" in said
+
+    def test_what_nobody_serves_is_found_out(self, squidmesh: CommandLine) -> None:
+        run_id = squidmesh("start", "elsewhere").ok().out.strip()
+        said = squidmesh("explain", run_id).ok().out
+        assert "No live worker serves the queue 'slow' of step 'crawl': start one." in said
+        assert "squidmesh worker --queues slow:10\n" in said
+
+    def test_its_json_is_the_explanation(self, squidmesh: CommandLine, ended: dict[str, Run]) -> None:
+        why = squidmesh("explain", ended["order"].id, "--json").ok().json["explanation"]
+        assert set(why) == {field.name for field in fields(Explanation)}
+        assert (why["reason"], why["status"], why["run_id"]) == ("completed", "completed", str(ended["order"].id))
+        assert why["next_actions"] == [
+            {
+                "name": "replay_run",
+                "arguments": {"allow_irreversible": True},
+                "why": "replay it: a new run from the beginning, which does again what cannot be undone: charge",
+                "needs": [],
+            }
+        ]
+
+    def test_there_is_nothing_to_explain_of_no_run(self, bare: CommandLine) -> None:
+        assert bare("explain", uuid4()).code == 3
+        assert bare("explain", "x").code == 2
+
+
 class TestCancelAndReplay:
     def test_a_run_is_cancelled_once_without_an_app(self, squidmesh: CommandLine, bare: CommandLine) -> None:
         run_id = squidmesh("start", "patient").ok().out.strip()
@@ -305,6 +339,33 @@ class TestCancelAndReplay:
     def test_a_replay_prints_the_new_id(self, squidmesh: CommandLine, ended: dict[str, Run]) -> None:
         new = UUID(squidmesh("replay", ended["greeting"].id).ok().out.strip())
         assert new != ended["greeting"].id
+
+
+class TestDiff:
+    def test_it_shows_where_two_runs_part(self, bare: CommandLine, ended: dict[str, Run]) -> None:
+        a, b = ended["broken"], ended["greeting"]
+        said = bare("diff", a.id, b.id).ok()
+        rows = [" ".join(line.split()) for line in said.out.splitlines()]
+        assert rows[0] == f"step what {a.id} {b.id}"
+        assert "workflow broken greeting" in rows
+        assert "payload differs in name, times" in rows
+        assert "fail status failed -" in rows
+        assert "error ValueError -" in rows
+        assert "greet status - completed" in rows
+        assert said.err.startswith("squidmesh: they part at ")
+
+    def test_its_json_has_the_documented_keys(self, bare: CommandLine, ended: dict[str, Run]) -> None:
+        found = bare("diff", ended["broken"].id, ended["order"].id, "--json").ok().json
+        assert set(found) == {"schema_version", "same", "diff", "parted_at"}
+        assert set(found["diff"]) == set("a b workflow graph trigger status payload_keys steps".split())
+        step = set("step visit status outcome output_keys attempts error_type".split())
+        assert set(found["diff"]["steps"][0]) == set(found["parted_at"]) == step
+        itself = bare("diff", ended["order"].id, ended["order"].id, "--json").ok().json
+        assert (itself["same"], itself["parted_at"]) == (True, None)
+
+    def test_what_does_not_differ_is_said(self, bare: CommandLine, ended: dict[str, Run]) -> None:
+        said = bare("diff", ended["order"].id, ended["order"].id).ok()
+        assert (said.out, said.err) == ("", "squidmesh: the runs do not differ in anything but time and place\n")
 
 
 class TestWhatGoesWrong:
@@ -419,8 +480,8 @@ class TestDemo:
         said, _ = demos["json"].communicate(timeout=60)
         assert demos["json"].returncode == 0
         *events, last = map(json.loads, said.splitlines())
-        assert [e["event"]["name"] for e in events][:2] == ["run.created", "run.dispatched"]
-        assert {"step.failed", "step.retry_scheduled", "step.completed"} <= {e["event"]["name"] for e in events}
+        names = {event["event"]["name"] for event in events}
+        assert {"run.created", "run.dispatched", "step.failed", "step.retry_scheduled", "step.completed"} <= names
         assert set(last) == {"schema_version", "run", "history"}
         statuses = [
             a["status"]

@@ -34,6 +34,7 @@ from squidmesh.store.jobs import (
 )
 from squidmesh.store.migrations import migrate
 from squidmesh.store.runs import RunFilter, list_runs, lock_run, lock_runs, read_keyed, start_keyed, start_runs
+from squidmesh.store.sight import read_explanation
 from squidmesh.store.statements import Statement, sql_of
 from tests.store.kit import CHANNEL, attempt, entry, new_runs, plan
 
@@ -240,3 +241,15 @@ def test_starts_are_not_planned_anew_each_time(dsn: str, keyed: bool) -> None:
             assert generic > 10
         finally:
             connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
+
+
+def test_explaining_a_run_reads_little_of_a_full_database(prepared: psycopg.Connection[Any]) -> None:
+    """Five thousand jobs are ready, a thousand of them in its queue; how many come before it is counted to 100."""
+    statement = read_explanation(RUN, most_ahead=100)
+    query = b"EXPLAIN (ANALYZE, FORMAT JSON) " + sql_of("read_explanation", SCHEMA).encode()
+    with prepared.transaction(force_rollback=True):
+        row = psycopg.ClientCursor(prepared).execute(query, statement.params).fetchone()
+    assert row is not None
+    read = {node["Index Name"] for node in nodes(row[0][0]["Plan"]) if "Index Name" in node}
+    assert_reads_little(row[0], read)
+    assert {"runs_pkey", "jobs_pkey", "jobs_ready", "attempts_pkey"} <= read

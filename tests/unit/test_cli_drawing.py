@@ -115,6 +115,24 @@ def test_ways_back_are_said_not_drawn() -> None:
     ]
 
 
+def test_the_error_edge_of_a_gate_says_which_outcomes_take_it() -> None:
+    made = Workflow("gates")
+    boss = made.approval("boss", deadline=60)
+    tax = made.approval("tax")
+    paid = made.wait_for("paid", timeout=60)
+    made.sequence(boss, tax, paid)
+    made.transition(boss, on="timeout", to=COMPLETE)
+    for gate in (boss, tax, paid):
+        made.transition(gate, on="error", to="sorry")
+    made.step(name="sorry")(nothing)
+    assert [line.note for line in draw(made.check()) if line.note] == [
+        "timeout → end",
+        "rejected",
+        "rejected",
+        "timeout",
+    ]
+
+
 def test_two_outcomes_that_lead_to_one_step_are_one_lane() -> None:
     made, steps = workflow("a", "b")
     made.sequence(steps["a"], steps["b"])

@@ -130,3 +130,20 @@ class TestPayload:
 
     def test_the_keys_given_as_text_are_known(self) -> None:
         assert values.texts_among(["a=1", "b:=2", "c=x:=y"]) == ["a", "c"]
+
+
+def test_who_does_it_is_a_text_or_an_object() -> None:
+    assert values.actor_of(None) is None
+    assert values.actor_of("@ann") == "@ann"
+    assert values.actor_of(' {"id": 7}') == {"id": 7}
+    with pytest.raises(UsageError, match="--actor is not JSON"):
+        values.actor_of("{id: 7}")
+
+
+def test_an_object_comes_from_the_line_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "it.json"
+    file.write_text('{"a": 1}')
+    assert values.object_of(None, "--output") is None
+    assert values.object_of(f"@{file}", "--output") == values.object_of('{"a":1}', "--output") == {"a": 1}
+    with pytest.raises(UsageError, match="--output must be a JSON object"):
+        values.object_of("[1]", "--output")

@@ -19,12 +19,12 @@ from squidmesh import (
     StepStatus,
     Workflow,
 )
+from squidmesh.cli.graph_view import graph_lines, notes_of
 from squidmesh.cli.output import Screen
 from squidmesh.cli.views import (
     attempts_table,
     audit_table,
     error_line,
-    graph_lines,
     header,
     mark_of,
     run_json,
@@ -88,6 +88,11 @@ def history(*step_runs: StepRun, audits: tuple[AuditEvent, ...] = ()) -> History
     return History(steps=(), step_runs=step_runs, audit_events=audits, next_seq=None)
 
 
+def declared(step: str, kind: str, status: StepStatus, *, due_at: datetime | None = None) -> DeclaredStep:
+    reason = kind if status is StepStatus.PARKED else None
+    return DeclaredStep(step=step, kind=kind, status=status, after=(), visits=1, due_at=due_at, reason=reason)
+
+
 def rows_of(found: History) -> list[list[str]]:
     return [list(row.cells) for row in attempts_table(RUN, found).rows]
 
@@ -102,9 +107,9 @@ def test_a_step_waited_since_what_it_saw_last() -> None:
         ),
     )
     assert rows_of(found) == [
-        ["price", "", "1", "completed", "500 ms", "500 ms", "26e59391"],
-        ["send", "", "1", "failed", "2.0 s", "500 ms", "26e59391"],
-        ["", "", "2", "completed", "5.0 s", "500 ms", "26e59391"],
+        ["price", "", "", "1", "completed", "", "500 ms", "500 ms", "26e59391"],
+        ["send", "", "", "1", "failed", "", "2.0 s", "500 ms", "26e59391"],
+        ["", "", "", "2", "completed", "", "5.0 s", "500 ms", "26e59391"],
     ]
 
 
@@ -112,19 +117,43 @@ def test_what_is_live_has_a_row_of_its_own() -> None:
     failed = replace(attempt(1, "send", 0, 1), status=AttemptStatus.FAILED)
     resting = StepRun(step="rest", visit=1, status=StepStatus.SLEEPING, input={}, output=None, error=None, attempts=())
     assert rows_of(history(step_run(failed, status=StepStatus.RETRYING), resting))[1:] == [
-        ["", "", "2", "retrying", "", "", ""],
-        ["rest", "", "1", "sleeping", "", "", ""],
+        ["", "", "", "2", "retrying", "", "", "", ""],
+        ["rest", "", "", "1", "sleeping", "", "", "", ""],
     ]
+
+
+def test_a_further_attempt_that_runs_has_its_own_number() -> None:
+    failed = replace(attempt(1, "send", 0, 1), status=AttemptStatus.FAILED)
+    abandoned = replace(attempt(2, "send", 1, 2, number=2), status=AttemptStatus.ABANDONED)
+    assert rows_of(history(step_run(failed, abandoned, status=StepStatus.RUNNING)))[-1][3:5] == ["2", "running"]
+
+
+def test_undoing_and_what_was_taken_over_are_told_apart() -> None:
+    """An undoing waited since what happened before it, not since what it saw; what was taken over did not wait."""
+    done = replace(step_run(replace(attempt(1, "book", -9, 0), kind="copied")), kind="copied")
+    undone = step_run(replace(attempt(3, "book", 4, 5, saw=2), kind="compensation"), status=StepStatus.COMPENSATING)
+    cause = AuditEvent(seq=2, type="compensating", step=None, actor=None, comment=None, metadata={}, at=at(3))
+    assert rows_of(history(done, replace(undone, kind="compensation"), audits=(cause,))) == [
+        ["book", "copied", "", "1", "completed", "", "", "9.0 s", "26e59391"],
+        ["book", "compensation", "", "1", "completed", "", "1.0 s", "1.0 s", "26e59391"],
+        ["", "", "", "1", "compensating", "", "", "", ""],
+    ]
+
+
+def test_a_gate_shows_how_long_people_took_and_what_they_decided() -> None:
+    decided = replace(attempt(1, "gate", 0, 90), started_at=None, worker=None, outcome="rejected")
+    found = replace(history(step_run(decided)), steps=(declared("gate", "approval", StepStatus.COMPLETED),))
+    assert rows_of(found) == [["gate", "", "", "1", "completed", "rejected", "90.0 s", "", ""]]
 
 
 def test_visits_are_counted_only_where_there_are_several() -> None:
     found = history(step_run(attempt(1, "a", 0, 1)), step_run(attempt(2, "a", 1, 2, visit=2, saw=2)))
-    assert [row[:2] for row in rows_of(found)] == [["a", "1"], ["a", "2"]]
+    assert [row[:3] for row in rows_of(found)] == [["a", "", "1"], ["a", "", "2"]]
 
 
 def test_an_attempt_that_never_began_neither_waited_nor_took_time() -> None:
     never = replace(attempt(1, "a", 0, 1), started_at=None, status=AttemptStatus.CANCELLED, worker=None)
-    assert rows_of(history(step_run(never))) == [["a", "", "1", "cancelled", "", "", ""]]
+    assert rows_of(history(step_run(never))) == [["a", "", "", "1", "cancelled", "", "", "", ""]]
 
 
 def test_what_was_done_to_a_run_says_who_and_why() -> None:
@@ -183,6 +212,53 @@ def test_a_list_fits_a_terminal_of_eighty_columns() -> None:
     long = replace(RUN, workflow="a_workflow_with_a_long_name", current_steps=("a_step", "another_step"))
     lines = runs_table([long], at(60)).lines(replace(PLAIN, width=80))
     assert max(map(len, lines)) <= 80
+
+
+def test_a_header_names_what_could_not_be_undone_and_the_deadline() -> None:
+    failure = {"step": "book", "visit": 1, "type": "ConnectionError", "message": "no answer"}
+    error = {"type": "ValueError", "message": "no", "compensation_failures": [failure]}
+    due = datetime.now(UTC) + timedelta(days=3)
+    lines = header(replace(RUN, error=error, history=replace(history(), deadline=due)), PLAIN)
+    assert lines[3:6] == [
+        "error     ValueError: no",
+        "undo      book failed: ConnectionError: no answer",
+        f"deadline  {due:%Y-%m-%d %H:%M} UTC, in 3.0 d",
+    ]
+
+
+def give_back() -> None: ...
+
+
+def test_a_graph_says_what_gates_wait_for_and_who_has_spoken() -> None:
+    made = Workflow("gates")
+    boss = made.approval("boss", approvers=3, deadline=7200)
+    paid = made.wait_for("paid", name="bill", timeout=60)
+    until = made.wait("until", until=datetime(2030, 1, 1, tzinfo=UTC))
+    later = made.wait("later", until="ship_at")
+    book = made.step(name="book", compensate=give_back)(lambda: None)
+    mail = made.step(name="mail", compensatable=False)(lambda: None)
+    made.sequence(boss, paid, until, later, made.pause("look"), book, mail)
+    states = [declared(step.name, str(step.kind), StepStatus.WAITING) for step in made.check().steps]
+    states[0] = declared("boss", "approval", StepStatus.PARKED, due_at=datetime(2030, 1, 1, 9, tzinfo=UTC))
+    votes = [vote(seq, visit) for seq, visit in ((1, 1), (2, 2), (3, 1))]
+    signal = replace(attempt(4, "bill", 0, 1), outcome="timeout")
+    found = replace(history(step_run(signal), audits=tuple(votes)), steps=tuple(states))
+    lines = graph_lines(made.check(), states, PLAIN, notes_of(made.check(), found))
+    assert [line for line in lines if line != "│"] == [
+        "!  boss   parked   waits for 3 approvals for up to 2 h, 2 of 3 so far, due 2030-01-01 09:00 UTC",
+        "○  bill   waiting  waits for signal paid for up to 60 s, outcome timeout",
+        "○  until  waiting  waits until 2030-01-01T00:00:00+00:00",
+        "○  later  waiting  waits until the time in ship_at",
+        "○  look   waiting  waits to be unblocked",
+        "○  book   waiting  undone by give_back",
+        "○  mail   waiting  cannot be undone",
+    ]
+    assert "boss" not in notes_of(made.check(), replace(found, next_seq=4))
+
+
+def vote(seq: int, visit: int) -> AuditEvent:
+    about = {"visit": visit}
+    return AuditEvent(seq=seq, type="voted", step="boss", actor="Ann", comment=None, metadata=about, at=at(seq))
 
 
 def test_a_graph_of_two_hundred_steps_is_a_list_with_states() -> None:

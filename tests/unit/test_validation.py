@@ -652,6 +652,23 @@ def test_a_key_that_only_the_failed_step_returns_is_refused() -> None:
     assert problem.startswith("step 'use_invoice': needs 'invoice'")
 
 
+@pytest.mark.parametrize("on", ["ok", "rejected", "timeout", "error"])
+def test_a_decision_is_there_whatever_it_was(on: str) -> None:
+    workflow = Workflow("orders")
+    gate = workflow.approval("gate", output="invoice", deadline=5)
+    workflow.transition(gate, on=on, to=workflow.step(use_invoice))
+    workflow.check()
+
+
+@pytest.mark.parametrize("on", ["timeout", "error"])
+def test_what_a_signal_says_is_not_there_when_it_did_not_come(on: str) -> None:
+    workflow = Workflow("orders")
+    gate = workflow.wait_for("paid", output="invoice", timeout=5)
+    workflow.transition(gate, on=on, to=workflow.step(use_invoice))
+    (problem,) = problems_of(workflow)
+    assert problem.startswith("step 'use_invoice': needs 'invoice'")
+
+
 @pytest.mark.parametrize("on", ["ok", "error"])
 def test_a_key_that_an_earlier_step_returns_is_fine_whatever_happened_since(on: str) -> None:
     workflow = Workflow("orders", payload=Amount)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from squidmesh.cli.app import opened_mesh
 from squidmesh.cli.exits import Exit, UsageError
+from squidmesh.cli.graph_view import graph_lines, notes_of
 from squidmesh.cli.output import talk
 from squidmesh.cli.values import instant_or_ago, positive, whole_number
-from squidmesh.cli.views import attempts_table, audit_table, graph_lines, header, run_json, runs_table
+from squidmesh.cli.views import attempts_table, audit_table, header, run_json, runs_table
 from squidmesh.states import RunStatus
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def inspect(options: Namespace, screen: Screen) -> int:
 
 def _write_json(options: Namespace, run: Run, screen: Screen) -> None:
     history = run.history
-    parts: dict[str, object] = {"run": run_json(run), "steps": history.steps if history else ()}
+    parts: dict[str, object] = {"run": run_json(run)}
+    if history:
+        parts |= {"steps": history.steps, "deadline": history.deadline}
     if options.history and history:
         parts |= {"step_runs": history.step_runs, "audit_events": history.audit_events, "next_seq": history.next_seq}
     screen.write_json(**parts)
@@ -107,7 +110,7 @@ def _show(options: Namespace, mesh: SquidMesh, run: Run, screen: Screen) -> None
     graph = mesh.registry.graph(run.fingerprint)
     if not options.no_graph and graph is not None:
         screen.say()
-        screen.say("\n".join(graph_lines(graph.definition, history.steps, screen)))
+        screen.say("\n".join(graph_lines(graph.definition, history.steps, screen, notes_of(graph.definition, history))))
     if options.history:
         _show_history(run, history, screen)
 

@@ -1,9 +1,10 @@
-"""``squidmesh start``, ``cancel`` and ``replay``: what a person does to runs."""
+"""``squidmesh start`` and ``replay``: what makes new runs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from squidmesh.authoring.wording import listed
 from squidmesh.cli.app import opened_mesh
 from squidmesh.cli.exits import Exit, UsageError
 from squidmesh.cli.output import talk, took
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from squidmesh.cli.arguments import Commands
     from squidmesh.cli.output import Screen
     from squidmesh.client import SquidMesh
-    from squidmesh.records import Run
+    from squidmesh.records import JSONObject, Run
 
 
 def add_start(commands: Commands) -> None:
@@ -47,20 +48,17 @@ def add_start(commands: Commands) -> None:
     _add_waiting(parser)
 
 
-def add_cancel(commands: Commands) -> None:
-    """Add ``cancel``."""
-    parser = commands.add("cancel", "cancel a run, and print its status", cancel)
-    parser.add_argument("run_id", metavar="RUN_ID", help="the run")
-    parser.add_argument("--actor", metavar="WHO", help="who cancels it, for the run's history")
-    parser.add_argument("--comment", metavar="WHY", help="why, for the run's history")
-
-
 def add_replay(commands: Commands) -> None:
     """Add ``replay``."""
     parser = commands.add("replay", "start a run again that has ended, as a new one, and print the new id", replay)
     parser.add_argument("run_id", metavar="RUN_ID", help="the run that has ended")
     parser.add_argument(
-        "--allow-irreversible", action="store_true", help="even if it runs irreversible steps again that have completed"
+        "--from-step", metavar="STEP", help="go on from there; the results of what was done before are taken over"
+    )
+    parser.add_argument(
+        "--allow-irreversible",
+        action="store_true",
+        help="even if it runs steps again that have completed and cannot be undone",
     )
     _add_waiting(parser)
 
@@ -105,26 +103,27 @@ def start(options: Namespace, screen: Screen) -> int:
         return _follow(mesh, run, options, screen)
 
 
-def cancel(options: Namespace, screen: Screen) -> int:
-    """Cancel a run."""
-    with opened_mesh(options) as mesh:
-        run = mesh.cancel_run(options.run_id, actor=options.actor, comment=options.comment)
-    if options.json:
-        screen.write_json(run=run_json(run))
-        return Exit.OK
-    screen.say(str(run.status))
-    if run.status is RunStatus.CANCELLING:
-        talk(f"told {', '.join(run.current_steps)} to stop; the run is cancelled when that has ended")
-    return Exit.OK
-
-
 def replay(options: Namespace, screen: Screen) -> int:
     """Replay a run."""
     _check_waiting(options)
     with opened_mesh(options, needs_app=True) as mesh:
-        run = mesh.replay_run(options.run_id, allow_irreversible=options.allow_irreversible)
+        run = mesh.replay_run(
+            options.run_id, from_step=options.from_step, allow_irreversible=options.allow_irreversible
+        )
         talk(f"started a run of {run.workflow} with the payload of {run.replayed_from}")
+        if options.from_step is not None:
+            talk(_taken_over(mesh, run))
         return _follow(mesh, run, options, screen)
+
+
+def _taken_over(mesh: SquidMesh, run: Run) -> str:
+    """What a replay that goes on from a step begins with, and whose results it knows."""
+    history = mesh.inspect_run(run.id, include_history=True).history
+    events = history.audit_events if history else ()
+    told: JSONObject = next((event.metadata for event in events if event.type == "replayed"), dict[str, object]())
+    copied, begins = (listed(told.get(key, ())) for key in ("copied", "steps"))
+    results = f"takes over the results of {copied}" if copied else "takes over no results"
+    return f"it begins with {begins or listed(run.current_steps)}, and {results}"
 
 
 def _follow(mesh: SquidMesh, run: Run, options: Namespace, screen: Screen) -> int:
