@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from pytest import approx
 
 from squidmesh.store.jobs import lock_jobs, wake_jobs
 from squidmesh.store.runs import lock_run
@@ -128,7 +127,7 @@ def test_each_queue_has_a_batch_of_its_own_and_says_when_it_goes_on(store: Sessi
     make_due(store, "a", "b", "c", "d")
     woken = store.run(wake_jobs({"mail": 1, "default": 1, "slow": 1, "empty": 1}, most=2))
     assert woken.count == 3
-    assert woken.dues == {"mail": 0, "slow": approx(1000, abs=60)}
+    assert woken.dues == {"mail": 0, "slow": pytest.approx(1000, abs=60)}
 
 
 def test_waking_asks_for_no_lock_of_a_run(store: Session, other: Session, connect: Connect) -> None:
