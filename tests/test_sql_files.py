@@ -240,7 +240,7 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         jobs.claim_jobs: (worker, 1, room),
         jobs.adopt_jobs: (worker, 1, room, ["w/s"]),
         jobs.read_claimed: ([(run, 1)],),
-        jobs.wake_jobs: (["q"],),
+        jobs.wake_jobs: ({"q": 1},),
         jobs.list_claimed: (worker,),
         jobs.list_flagged: (worker,),
         jobs.pin_plans: (),

@@ -11,7 +11,7 @@ from squidmesh.planner import joins
 from squidmesh.planner.facts import NeedsMore
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import ConsumedSignal, NextJob
-from squidmesh.records import DEADLINE_SLOT, JobKind, Lane
+from squidmesh.records import BODILESS, DEADLINE_SLOT, JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState, ParkedReason
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def begin(
         saw: What the visit saw before, where it goes on.
         trouble: Why a person must be asked first.
     """
+    kind = JobKind.STEP if step.kind is StepKind.FUNCTION else KINDS[step.kind]
     job = NextJob(
         slot=draft.free_slot(),
         step=step.name,
@@ -85,8 +86,8 @@ def begin(
         same_visit=saw is not None,
         queue=step.options.queue,
         priority=step.options.priority,
-        kind=JobKind.STEP if step.kind is StepKind.FUNCTION else KINDS[step.kind],
-        lane=Lane.ALONE if step.irreversible else Lane.AHEAD,
+        kind=kind,
+        lane=lane_of(kind, irreversible=step.irreversible),
     )
     if trouble is not None:
         job.reason, job.state = trouble, JobState.PARKED
@@ -107,6 +108,13 @@ def begin(
             draft.early = (*draft.early, job)
 
 
+def lane_of(kind: JobKind | str, *, irreversible: bool) -> Lane:
+    """How a job may be claimed with which no worker has died."""
+    if kind in BODILESS:
+        return Lane.CLOCK
+    return Lane.ALONE if irreversible and kind != JobKind.COMPENSATION else Lane.AHEAD
+
+
 def add_deadline(draft: Draft) -> None:
     """Give the run its deadline, if its workflow has one: a timer that belongs to no step."""
     seconds = draft.graph.definition.deadline
@@ -122,6 +130,7 @@ def add_deadline(draft: Draft) -> None:
         queue=entry.options.queue,
         priority=entry.options.priority,
         kind=JobKind.TIMER,
+        lane=Lane.CLOCK,
     ).after(seconds)
 
 
