@@ -241,6 +241,7 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         jobs.adopt_jobs: (worker, 1, room, ["w/s"]),
         jobs.read_claimed: ([(run, 1)],),
         jobs.wake_jobs: ({"q": 1},),
+        jobs.find_work: (["q"], worker),
         jobs.list_claimed: (worker,),
         jobs.list_flagged: (worker,),
         jobs.pin_plans: (),

@@ -163,6 +163,12 @@ def _woken(rows: Rows) -> Woken:
     return Woken(sum(count for _, count, _, _ in rows), dues)
 
 
+def find_work(queues: Iterable[str], worker: UUID) -> Statement[tuple[bool, float | None]]:
+    """Whether there is something to do for a worker, and the seconds until its next timer (None: none sleeps)."""
+    params: dict[str, object] = {"queues": columns.texts(queues), "worker": worker}
+    return Statement("find_work", params, lambda rows: (rows[0][0], rows[0][1]))
+
+
 def list_claimed(worker: UUID) -> Statement[list[Job]]:
     """What the database says a worker has."""
     return Statement("list_claimed", {"worker": worker}, jobs_of)

@@ -54,6 +54,9 @@ PASSING_ERRORS: Final = (psycopg.OperationalError, psycopg.InterfaceError, Commi
 SHORTEST_HOLD: Final = 0.005
 LONGEST_HOLD: Final = 0.2
 LONGEST_RECONNECT: Final = 5.0
+MOST_DRIFT: Final = 0.005
+"""Seconds by which the machine and the database may differ in when a timer is due, before the engine looks itself."""
+
 logger = logging.getLogger("squidmesh.engine")
 
 
@@ -166,6 +169,12 @@ class Engine:
         """Whether the loop goes round: no turn has been in flight for more than ``longest`` seconds."""
         began = self.busy_since
         return not self._stopped.is_set() and (began is None or self.monotonic() - began < longest)
+
+    def knows_of(self, due: float | None) -> bool:
+        """Whether nothing is in hand, and it will wake by itself for what is due in so many seconds, if anything is."""
+        known = self._vigil.next_timer(self.monotonic())
+        in_time = due is None or (known is not None and known < due + MOST_DRIFT)
+        return in_time and self.desk.empty
 
     def tell_to_stop(self, ticket: Ticket) -> None:
         """A ticket's run is ending: raise its flag, and cancel it for real if it is async."""

@@ -148,6 +148,10 @@ class Vigil:
         """Seconds until the next timer of each queue; without those for which others may look before we commit."""
         return {queue: at - now for queue, at in self._timers.items() if at - now > LATE_STARTS}
 
+    def next_timer(self, now: float) -> float | None:
+        """Seconds until the next timer of all queues; None if none is known."""
+        return min(self._timers.values(), default=now) - now if self._timers else None
+
     def note_timer(self, queue: str, at: float) -> None:
         """A timer was set."""
         self._timers = {**self._timers, queue: min(at, self._timers.get(queue, at))}

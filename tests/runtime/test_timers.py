@@ -436,6 +436,20 @@ def test_a_worker_whose_clock_is_hours_off_fires_at_the_databases_time(lab: Lab,
     assert lab.attempts(later) == []
 
 
+def test_what_nobody_announced_is_found_at_the_next_beat_and_nothing_costs_but_the_beat(lab: Lab) -> None:
+    """The heartbeat asks in its own transaction whether there is anything to do; only every third has a turn anyway."""
+    mesh = lab.mesh(single())
+    worker = lab.worker(mesh)
+    asleep(worker)
+    turns, beats = worker._engine.number, lab.value("SELECT beats FROM squidmesh.workers")
+    until(lambda: lab.value("SELECT beats FROM squidmesh.workers") >= beats + 9, what="nine beats")
+    assert worker._engine.number - turns <= 4
+    for count, delay in enumerate((0.0, 0.2), start=1):
+        lab.rows("UPDATE squidmesh.workers SET idle = false")  # so that the start does not notify it
+        mesh.start_run("single", delay=delay)
+        lab.until_ended(count, LATE)
+
+
 def test_an_idle_worker_does_not_look_before_its_beat(lab: Lab) -> None:
     mesh = lab.mesh(single())
     worker = lab.worker(mesh, **SELDOM)
