@@ -92,7 +92,7 @@ CREATE TABLE squidmesh.jobs (
     defers integer NOT NULL DEFAULT 0,       -- how often it asked to come back later
     priority smallint NOT NULL,              -- smaller is sooner
     lane smallint NOT NULL,                  -- 0: may be claimed ahead; 1: only to be started at once (irreversible);
-                                             -- 2: one at a time, because a worker died with it
+                                             -- 2: one at a time, because a worker died with it; 3: nothing executes
     crashes smallint NOT NULL DEFAULT 0,     -- how often a worker died with it
     started boolean NOT NULL DEFAULT false,  -- whether it was claimed to be started at once: a crash then counts
     cancelled boolean NOT NULL DEFAULT false,  -- its run is ending: the step that executes is asked to stop

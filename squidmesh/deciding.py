@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from squidmesh.planner.facts import Facts, NeedsMore
+from squidmesh.planner.facts import NO_FACTS, Facts, NeedsMore
 from squidmesh.store.jobs import lock_jobs
 from squidmesh.store.runs import read_completions, read_signals, read_values
 from squidmesh.store.statements import Batch
@@ -32,12 +32,19 @@ class Locked:
     Args:
         run: The run.
         jobs: Its jobs by slot: those that were read.
-        facts: What else was read.
+        facts: What else was read; shared as long as that is nothing.
     """
 
     run: LockedRun
     jobs: dict[int, Job] = field(default_factory=dict[int, "Job"])
-    facts: Facts = field(default_factory=Facts)
+    facts: Facts = field(default_factory=lambda: NO_FACTS)
+
+    @property
+    def own_facts(self) -> Facts:
+        """The facts, to add to."""
+        if self.facts is NO_FACTS:
+            self.facts = Facts()
+        return self.facts
 
 
 def decide_one(graph: Graph, locked: Locked, decision: Decision) -> Flow[Plan | None]:
@@ -76,13 +83,13 @@ def read_more(asked: Sequence[tuple[Graph, Locked, NeedsMore]]) -> Flow[None]:
         statements["completions"] = read_completions(completions)
     found = dict(zip(statements, (yield Batch(tuple(statements.values()))), strict=True))
     for run_id in jobs:
-        by_id[run_id].facts.jobs = True
+        by_id[run_id].own_facts.jobs = True
     for job in found.get("jobs", ()):
         by_id[job.run_id].jobs[job.slot] = job
     for run_id in signals:
-        by_id[run_id].facts.signals = tuple(signal for run, signal in found["signals"] if run == run_id)
+        by_id[run_id].own_facts.signals = tuple(signal for run, signal in found["signals"] if run == run_id)
     for run_id, key, value, now in found.get("values", ()):
-        facts = by_id[run_id].facts
+        facts = by_id[run_id].own_facts
         facts.values[key], facts.now = value, now
     for run_id, below, completion in found.get("completions", ()):
-        by_id[run_id].facts.completions[below] = completion
+        by_id[run_id].own_facts.completions[below] = completion

@@ -58,6 +58,8 @@ class Lane(IntEnum):
     """Only into a free slot, marked as started in the claiming transaction: what must not be charged wrongly."""
     SUSPECT = 2
     """As ALONE, and one at a time: a worker already died with it."""
+    CLOCK = 3
+    """Nothing executes, its time has come: also by a worker that has no free slot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

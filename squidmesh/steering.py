@@ -146,7 +146,7 @@ class Steering:
         plan = self.operations.start_plan(workflow)
         if from_step is not None:
             history = yield from history_from(run_id, after=0)
-            replay = self._fold(workflow, run, history, from_step)
+            replay = yield from self._fold(workflow, run, history, from_step)
             plan, done = replay.start, list(replay.repeated)
         unsafe = [step for step in done if step in source.steps and not source.steps[step].repeatable]
         if unsafe and allow_irreversible is not True:
@@ -163,16 +163,18 @@ class Steering:
         graph = self.operations.registry.live_graph(workflow)
         return Start(graph=graph, runs=new, payloads=[run.payload], schedule=run.schedule)
 
-    def _fold(self, workflow: Workflow, run: Run, history: list[Attempt], from_step: str) -> Replay:
-        graph, blank = self.operations.registry.live_graph(workflow), blank_run(workflow)
-        facts = Facts(now=self.now())
+    def _fold(self, workflow: Workflow, run: Run, history: list[Attempt], from_step: str) -> Flow[Replay]:
+        graph, blank, facts = self.operations.registry.live_graph(workflow), blank_run(workflow), Facts()
         while True:
             try:
                 return plan_replay(graph, blank, history, facts, from_step=from_step)
             except NeedsMore as needs:
                 if needs.key is None:
                     raise
-                facts.values[needs.key] = run.payload.get(needs.key)
+                key = needs.key
+            # Only the time is asked for: outputs that are not taken over do not count.
+            ((_, _, _, facts.now),) = yield from ask(store.read_values([(run.id, key)]))
+            facts.values[key] = run.payload.get(key)
 
     # -- the three moves -----------------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ WITH found AS MATERIALIZED (
               FOR UPDATE OF j SKIP LOCKED) AS parked
 ), claimed AS (
     UPDATE squidmesh.jobs j
-       SET state = 'claimed', worker = %(worker)s::uuid, claim = %(claim)s::bigint, started = j.lane > 0, reason = NULL
+       SET state = 'claimed', worker = %(worker)s::uuid, claim = %(claim)s::bigint, started = j.lane IN (1, 2),
+           reason = NULL
       FROM found
      WHERE j.run_id = ANY (ARRAY[found.run_id]) AND j.slot = found.slot  -- see pin_plans
     RETURNING j.run_id, j.slot, j.state, j.kind, j.step, j.visit, j.attempt, j.saw, j.queue, j.priority, j.lane,

@@ -9,5 +9,9 @@ SELECT wanted.run_id, wanted.key, coalesce(newest.value, r.payload -> wanted.key
        SELECT a.output -> wanted.key AS value
          FROM squidmesh.attempts a
         WHERE a.run_id = wanted.run_id AND a.output ? wanted.key AND a.kind <> 'compensation'
+          -- What the newest snapshot does not have, nothing before it has.
+          AND a.seq >= coalesce((SELECT s.seq FROM squidmesh.attempts s
+                                  WHERE s.run_id = wanted.run_id AND s.kind = 'snapshot'
+                                  ORDER BY s.seq DESC LIMIT 1), 0)
         ORDER BY a.seq DESC
         LIMIT 1) AS newest ON true

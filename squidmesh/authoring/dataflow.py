@@ -80,10 +80,10 @@ def refused(declaration: Declaration, flow: Flow) -> Iterator[str]:
     for step, key, providers in _unmet(declaration, flow):
         if providers:
             names = flow.names_of(members(providers))
+            otherwise = ", or give the parameter a default" if step in declaration.functions else ""
             yield (
                 f"step {step!r}: needs {key!r}, which only comes from {listed(names)}, and no run has it from there "
-                f"when it gets to {step!r}; lead from {names[0]!r} to {step!r} with a transition or after=, "
-                "or give the parameter a default"
+                f"when it gets to {step!r}; lead from {names[0]!r} to {step!r} with a transition or after={otherwise}"
             )
 
 
@@ -95,9 +95,10 @@ def unprovided(declaration: Declaration, flow: Flow) -> Iterator[str]:
         if not providers:
             needed.setdefault(key, []).append(step)
     for key, steps in needed.items():
+        otherwise = "; a default makes the parameter optional" if set(steps) & declaration.functions.keys() else ""
         yield (
-            f"{subject(steps)}: needs {key!r}, but no payload has it and no step before returns it{_hint(key, known)}; "
-            "a default makes the parameter optional"
+            f"{subject(steps)}: needs {key!r}, but no payload has it and no step before returns it"
+            f"{_hint(key, known)}{otherwise}"
         )
 
 
@@ -115,14 +116,23 @@ def raced(declaration: Declaration, flow: Flow) -> Iterator[str]:
 def _unmet(declaration: Declaration, flow: Flow) -> Iterator[tuple[str, str, int]]:
     """Step, required key and who else returns it, for what no payload has and no step before can return."""
     providers = Providers.of(declaration, flow)
-    for name, function in declaration.functions.items():
+    for name, keys in _required(declaration):
         before = flow.stored_before[flow.numbers[name]]
         if before & providers.anything:
             continue
-        for parameter in function.takes:
-            known = providers.steps.get(parameter.name, 0)
-            if parameter.required and parameter.name not in providers.payload and not known & before:
-                yield name, parameter.name, known
+        for key in keys:
+            known = providers.steps.get(key, 0)
+            if key not in providers.payload and not known & before:
+                yield name, key, known
+
+
+def _required(declaration: Declaration) -> Iterator[tuple[str, list[str]]]:
+    """The keys that steps cannot do without: parameters of functions, and what waits wait until."""
+    for name, function in declaration.functions.items():
+        yield name, [parameter.name for parameter in function.takes if parameter.required]
+    for step in declaration.steps:
+        if step.kind is StepKind.WAIT and step.settings.get("key"):
+            yield step.name, [str(step.settings["until"])]
 
 
 def _hint(key: str, known: Known) -> str:

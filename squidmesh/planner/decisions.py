@@ -16,8 +16,8 @@ from squidmesh.planner import compensation
 from squidmesh.planner.draft import Draft
 from squidmesh.planner.plan import NewSignal, NextJob
 from squidmesh.planner.planner import fail_for_good, finish
-from squidmesh.planner.scheduling import PARKED, lead_on, output_of
-from squidmesh.records import JobKind, Lane
+from squidmesh.planner.scheduling import PARKED, lane_of, lead_on, output_of
+from squidmesh.records import JobKind
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
 
 if TYPE_CHECKING:
@@ -180,8 +180,7 @@ def _resolution(job: Job, given: str | None, output: Output | None) -> str:
 def _resolve(draft: Draft, job: Job, resolution: str, output: Output | None, remark: Remark) -> None:
     step = draft.graph.steps[job.step]
     if resolution == "rerun":
-        alone = step.irreversible and job.kind != JobKind.COMPENSATION
-        lane = Lane.ALONE if alone else Lane.AHEAD
+        lane = lane_of(job.kind, irreversible=step.irreversible)
         # A gate's time-out is decided again; until then it waits for what it always waited for.
         reason = PARKED[step.kind][0] if step.kind in PARKED else None
         draft.again(job, replace(NextJob.same(job), crashes=0, lane=lane, reason=reason))
@@ -247,7 +246,7 @@ def plan_signal(
         lead_on(draft, job.step, Outcome.OK)
     else:
         draft.progress.signals[name] = draft.progress.signals.get(name, 0) + 1
-    draft.signals.append(NewSignal(name=name, key=key, payload=payload, seq=seq, consumed_by=consumed_by))
+    draft.signals = (NewSignal(name=name, key=key, payload=payload, seq=seq, consumed_by=consumed_by),)
     return finish(draft).conclude()
 
 

@@ -63,14 +63,14 @@ class Draft:
         """Whether anything was at work: a run of which nothing ever was is still pending."""
         self.attempts: list[NewAttempt] = []
         self.audits: list[NewAudit] = []
-        self.signals: list[NewSignal] = []
-        self.consumed: list[ConsumedSignal] = []
+        self.signals: tuple[NewSignal, ...] = ()
+        self.consumed: tuple[ConsumedSignal, ...] = ()
         self.discarded: list[Finding] = []
         self.next: dict[int, NextJob | None] = {}
         """By slot: the job as it shall be, or None where it leaves."""
         self.freed: list[int] = []
         """The slots of jobs that left, for those that come: what a step leads to takes over its slot."""
-        self.early: list[NextJob] = []
+        self.early: tuple[NextJob, ...] = ()
         """The waits that a kept signal ends at once."""
 
     @property

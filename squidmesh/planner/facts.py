@@ -7,7 +7,7 @@ caller reads that under the run's lock and decides again. On the path of an ordi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -49,6 +49,10 @@ class Facts:
     completions: dict[int, Completion | None] = field(default_factory=dict[int, "Completion | None"])
     values: dict[str, JSON] = field(default_factory=dict[str, "JSON"])
     now: datetime | None = None
+
+
+NO_FACTS: Final = Facts()
+"""Nothing was read: what nearly every decision of a worker is made with. Who reads more, begins facts of its own."""
 
 
 class NeedsMore(Exception):

@@ -13,7 +13,7 @@ from squidmesh.context import Outcome
 from squidmesh.errors import IllegalMove
 from squidmesh.planner import compensation
 from squidmesh.planner.draft import Draft
-from squidmesh.planner.facts import Facts
+from squidmesh.planner.facts import NO_FACTS, Facts
 from squidmesh.planner.outcome import (
     Abandoned,
     Broken,
@@ -79,7 +79,7 @@ def plan_findings(
     Raises:
         NeedsMore: Something else must be read before this can be decided.
     """
-    draft = Draft(graph, run, jobs, facts or Facts())
+    draft = Draft(graph, run, jobs, NO_FACTS if facts is None else facts)
     for finding in findings:
         job = jobs.get(finding.slot)
         if job is None or finding.slot in draft.next or not _fence_holds(job, finding):

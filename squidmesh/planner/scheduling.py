@@ -11,7 +11,7 @@ from squidmesh.planner import joins
 from squidmesh.planner.facts import NeedsMore
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import ConsumedSignal, NextJob
-from squidmesh.records import DEADLINE_SLOT, JobKind, Lane
+from squidmesh.records import BODILESS, DEADLINE_SLOT, JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState, ParkedReason
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def begin(
         saw: What the visit saw before, where it goes on.
         trouble: Why a person must be asked first.
     """
+    kind = JobKind.STEP if step.kind is StepKind.FUNCTION else KINDS[step.kind]
     job = NextJob(
         slot=draft.free_slot(),
         step=step.name,
@@ -85,8 +86,8 @@ def begin(
         same_visit=saw is not None,
         queue=step.options.queue,
         priority=step.options.priority,
-        kind=JobKind.STEP if step.kind is StepKind.FUNCTION else KINDS[step.kind],
-        lane=Lane.ALONE if step.irreversible else Lane.AHEAD,
+        kind=kind,
+        lane=lane_of(kind, irreversible=step.irreversible),
     )
     if trouble is not None:
         job.reason, job.state = trouble, JobState.PARKED
@@ -104,7 +105,14 @@ def begin(
     if job.kind is JobKind.SIGNAL:
         draft.executed = True  # a run that waits for a signal is at work
         if draft.progress.signals.get(str(step.settings["signal"])):
-            draft.early.append(job)
+            draft.early = (*draft.early, job)
+
+
+def lane_of(kind: JobKind | str, *, irreversible: bool) -> Lane:
+    """How a job may be claimed with which no worker has died."""
+    if kind in BODILESS:
+        return Lane.CLOCK
+    return Lane.ALONE if irreversible and kind != JobKind.COMPENSATION else Lane.AHEAD
 
 
 def add_deadline(draft: Draft) -> None:
@@ -122,6 +130,7 @@ def add_deadline(draft: Draft) -> None:
         queue=entry.options.queue,
         priority=entry.options.priority,
         kind=JobKind.TIMER,
+        lane=Lane.CLOCK,
     ).after(seconds)
 
 
@@ -211,7 +220,8 @@ def settle(draft: Draft) -> None:
         _settle_joins(draft)
         if not draft.early or draft.ending is not None:
             return
-        _take_signal(draft, draft.early.pop(0))
+        first, draft.early = draft.early[0], draft.early[1:]
+        _take_signal(draft, first)
 
 
 def _settle_joins(draft: Draft) -> None:
@@ -239,7 +249,8 @@ def _take_signal(draft: Draft, job: NextJob) -> None:
         del progress.signals[name]
     job.saw = job.saw if job.same_visit else draft.seq
     draft.record(job, AttemptStatus.COMPLETED, outcome=Outcome.OK, output=output_of(step, kept.payload))
-    draft.consumed.append(ConsumedSignal(name=name, key=kept.key, consumed_by=draft.attempts[-1].seq))
+    consumed = ConsumedSignal(name=name, key=kept.key, consumed_by=draft.attempts[-1].seq)
+    draft.consumed = (*draft.consumed, consumed)
     draft.leave(job)
     lead_on(draft, job.step, Outcome.OK)
 

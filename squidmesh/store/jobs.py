@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
+from uuid import UUID
 
 from squidmesh.records import JobKind
 from squidmesh.store import columns
@@ -12,12 +13,12 @@ from squidmesh.store.rows import jobs_of, optional
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from uuid import UUID
+    from collections.abc import Iterable, Mapping, Sequence
 
     from squidmesh.records import Job, JSONObject, Lane
     from squidmesh.store.statements import Row, Rows
 
+NOBODY: Final = UUID(int=0)
 WAKE_BATCH = 1000
 """At most so many jobs of a queue are woken at once: what is due goes on in the next turn."""
 
@@ -29,6 +30,20 @@ class Room:
     queue: str
     lane: Lane
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """What came of waking.
+
+    Args:
+        count: How many jobs were made ready.
+        dues: Seconds until the next one of a queue is due; 0 if some are due still, because there are more, or somebody
+            holds them. A queue in which none sleeps is not in it.
+    """
+
+    count: int
+    dues: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +137,36 @@ def _material_of(row: Row) -> Material:
     return Material(run_id, workflow, trigger, fingerprint, status, given, optional(error), optional(schedule), outputs)
 
 
-def wake_jobs(queues: Sequence[str], most: int = WAKE_BATCH) -> Statement[tuple[int, float | None]]:
-    """Make due jobs ready; the result is how many, and the seconds until the next one is due (None: none sleeps)."""
-    return Statement("wake_jobs", {"queues": columns.texts(queues), "most": most}, _woken)
+def wake_jobs(
+    free: Mapping[str, int], channel: str = "", worker: UUID = NOBODY, most: int = WAKE_BATCH
+) -> Statement[Woken]:
+    """Make due jobs ready, and learn when the next ones are due.
+
+    Args:
+        free: The queues, and how many jobs of each the caller can begin at once.
+        channel: Where workers that sleep are told of what is more than that.
+        worker: Who wakes; it is not told.
+        most: At most so many of each queue.
+    """
+    params: dict[str, object] = {
+        "queues": columns.texts(free),
+        "free": columns.whole(free.values()),
+        "most": most,
+        "channel": channel,
+        "worker": worker,
+    }
+    return Statement("wake_jobs", params, _woken)
 
 
-def _woken(rows: Rows) -> tuple[int, float | None]:
-    ((count, seconds),) = rows
-    return count, seconds
+def _woken(rows: Rows) -> Woken:
+    dues = {queue: seconds for queue, _, seconds, _ in rows if seconds is not None}
+    return Woken(sum(count for _, count, _, _ in rows), dues)
+
+
+def find_work(queues: Iterable[str], worker: UUID) -> Statement[tuple[bool, float | None]]:
+    """Whether there is something to do for a worker, and the seconds until its next timer (None: none sleeps)."""
+    params: dict[str, object] = {"queues": columns.texts(queues), "worker": worker}
+    return Statement("find_work", params, lambda rows: (rows[0][0], rows[0][1]))
 
 
 def list_claimed(worker: UUID) -> Statement[list[Job]]:
@@ -152,6 +189,7 @@ def notify(channel: str, payloads: Sequence[str]) -> Statement[None]:
     return Statement("notify", {"channel": channel, "payloads": columns.texts(payloads)}, nothing)
 
 
-def notify_idle(channel: str, queues: Sequence[str]) -> Statement[None]:
-    """Tell sleeping workers that queues have ready jobs."""
-    return Statement("notify_idle", {"channel": channel, "queues": columns.texts(queues)}, nothing)
+def notify_idle(channel: str, queues: Sequence[str], worker: UUID | None = None) -> Statement[None]:
+    """Tell workers that sleep, other than the one that knows already, to look into queues."""
+    params: dict[str, object] = {"channel": channel, "queues": columns.texts(queues), "worker": worker}
+    return Statement("notify_idle", params, nothing)

@@ -266,8 +266,9 @@ class InlineWorker:
 
     def next_timer(self) -> datetime | None:
         """When the next sleeping job is due."""
-        _, seconds = self._session.ask(wake_jobs(list(self.settings.queues)))
-        return None if seconds is None else self._session.now + timedelta(seconds=max(seconds, 0.0))
+        woken = self._session.ask(wake_jobs(dict.fromkeys(self.settings.queues, 0)))
+        seconds = min(woken.dues.values(), default=None)
+        return None if seconds is None else self._session.now + timedelta(seconds=seconds)
 
     def beat(self) -> None:
         """Renew the lease: time has passed, and this worker lives."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import psycopg
 
 from squidmesh.errors import CommitUnknown
 from squidmesh.events import WORKER_DECLARED_DEAD, Event, events_of
-from squidmesh.store.jobs import list_flagged
+from squidmesh.store.jobs import find_work, list_flagged, pin_plans
 from squidmesh.store.migrations import ensure_schema
 from squidmesh.store.statements import Batch
 from squidmesh.store.workers import (
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from squidmesh.store.statements import Flow
     from squidmesh.store.workers import WorkerRecord
     from squidmesh.worker.engine import Engine
+    from squidmesh.worker.settings import WorkerSettings
+
+LOOK_AFTER: Final = 3
+"""Of so many beats in a row that find nothing to do, one has the engine look itself: its connection stays in use."""
 
 logger = logging.getLogger("squidmesh.caretaker")
 
@@ -65,6 +69,7 @@ class Caretaker:
         self._settings = engine.settings
         self._link = Link(connect, engine.schema)
         self._lookout = Lookout(between=self._settings.beat)
+        self._calm_beats = 0
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="squidmesh-caretaker", daemon=True)
@@ -106,30 +111,34 @@ class Caretaker:
             self._woken.clear()
             if self._stopping.is_set():
                 return
+            calm = False
             try:
-                self._beat()
+                calm = self._beat()
             except (psycopg.Error, CommitUnknown) as error:
                 logger.warning("a heartbeat failed (%s); trying again", error)
             except Exception:  # the top of a service loop: a worker without heartbeats would be a zombie
                 logger.exception("a heartbeat failed; trying again")
-            if not woken:
+            self._calm_beats = self._calm_beats + 1 if calm else 0
+            if not woken and self._calm_beats % LOOK_AFTER == 0:
                 self._engine.inbox.put(Call.BEAT)
 
-    def _beat(self) -> None:
+    def _beat(self) -> bool:
+        """Renew the lease and look around; return whether there is nothing that the engine would find to do."""
         if not self._engine.is_alive(self._settings.lease):
             logger.error("the engine of worker %s hangs; its lease is not renewed", self.record.id)
-            return
+            return False
         worker = self.record.id
-        alive, flagged, late = self._link.ask(_beat_flow(worker, self._settings.lease))
+        alive, flagged, late, (work, due) = self._link.ask(_beat_flow(worker, self._settings))
         if not alive:
             self._be_reborn()
-            return
+            return False
         for run_id, slot, claim in flagged:
             ticket = self._engine.desk.find(run_id, slot)
             if ticket is not None and ticket.claim == claim:
                 self._engine.tell_to_stop(ticket)
         for dead in self._lookout.judge(late, self._engine.monotonic()):
             self._rescue(dead)
+        return not work and self._engine.knows_of(due)
 
     def _be_reborn(self) -> None:
         self.record = self._rename()
@@ -154,8 +163,18 @@ class Caretaker:
         self._link.ask(remove_worker(dead.id))
 
 
-def _beat_flow(worker: UUID, lease: float) -> Flow[tuple[bool, list[tuple[UUID, int, int]], list[LateWorker]]]:
-    alive, flagged, late = yield Batch(
-        (renew_worker(worker, lease), list_flagged(worker), list_late_workers(worker)), last=True
+_Beat: TypeAlias = "tuple[bool, list[tuple[UUID, int, int]], list[LateWorker], tuple[bool, float | None]]"
+
+
+def _beat_flow(worker: UUID, settings: WorkerSettings) -> Flow[_Beat]:
+    _, alive, flagged, late, work = yield Batch(
+        (
+            pin_plans(),
+            renew_worker(worker, settings.lease),
+            list_flagged(worker),
+            list_late_workers(worker),
+            find_work(settings.queues, worker),
+        ),
+        last=True,
     )
-    return alive, flagged, late
+    return alive, flagged, late, work

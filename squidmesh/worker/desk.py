@@ -6,7 +6,7 @@ It knows which tickets are out, what is carried of their runs, and how much more
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from squidmesh.definition import StepKind
 from squidmesh.planner.outcome import Finding, Happening, Returned
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from squidmesh.worker.settings import WorkerSettings
 
 
+ELAPSED_BATCH: Final = 250
+"""At most so many jobs of which nothing executes are claimed of a queue in one turn, and decided in the next."""
+
 logger = logging.getLogger("squidmesh.engine")
 
 
@@ -48,6 +51,8 @@ class Desk:
         self._in_hand: dict[str, int] = dict.fromkeys(settings.queues, 0)
         self.lost: set[Ticket] = set()
         """What was lost to somebody else while its body ran: it occupies its slot until the body has ended."""
+        self._elapsing = 0
+        """Tickets of which nothing executes: they take no slot."""
         self._suspects = 0
 
     # -- tickets come and go -------------------------------------------------------------------------------------
@@ -55,7 +60,7 @@ class Desk:
     @property
     def empty(self) -> bool:
         """Whether nothing is in hand."""
-        return not any(self._in_hand.values())
+        return not self._elapsing and not any(self._in_hand.values())
 
     def tickets(self) -> list[Ticket]:
         """Everything in hand."""
@@ -79,8 +84,7 @@ class Desk:
         if not run.tickets:
             self.runs[run.run_id] = run
         run.tickets[ticket.slot] = ticket
-        self._in_hand[ticket.queue] += 1
-        self._suspects += ticket.lane is Lane.SUSPECT
+        self._count(ticket, 1)
         return ticket
 
     def remove(self, ticket: Ticket) -> None:
@@ -89,8 +93,14 @@ class Desk:
             del ticket.run.tickets[ticket.slot]
             if ticket.busy:
                 self.lost.add(ticket)
-            self._in_hand[ticket.queue] -= 1
-            self._suspects -= ticket.lane is Lane.SUSPECT
+            self._count(ticket, -1)
+
+    def _count(self, ticket: Ticket, change: int) -> None:
+        if ticket.lane is Lane.CLOCK:
+            self._elapsing += change
+        else:
+            self._in_hand[ticket.queue] += change
+            self._suspects += change * (ticket.lane is Lane.SUSPECT)
 
     def forget_idle(self, runs: Iterable[CarriedRun]) -> None:
         """Forget the runs of which nothing is left in hand."""
@@ -121,13 +131,14 @@ class Desk:
         """
         in_hand = dict(self._in_hand)
         for ticket in set(settled):
-            in_hand[ticket.queue] -= not ticket.busy
+            in_hand[ticket.queue] -= not ticket.busy and ticket.lane is not Lane.CLOCK
         for gone in self.lost:
             in_hand[gone.queue] += 1
         for job in coming:
-            in_hand[job.queue] += 1
+            in_hand[job.queue] += job.lane is not Lane.CLOCK
         found: list[Room] = []
         for queue, concurrency in self.settings.queues.items():
+            found.append(Room(queue, Lane.CLOCK, ELAPSED_BATCH))
             free = concurrency - in_hand[queue]
             ahead = free + self._ahead(concurrency, average_seconds(queue))
             if ahead > 0:
@@ -208,6 +219,7 @@ class Desk:
             job.state is JobState.READY
             and not job.same_visit  # which sees what its first attempt saw, not what the worker remembers by now
             and job.lane is Lane.AHEAD
+            and before.lane is not Lane.CLOCK  # which has no slot that it could leave to it
             and job.queue == before.queue
             and self.monotonic() - before.kept_since < self.settings.keep
             and self.can_run(plan.run.workflow, job.step, plan.run.fingerprint)

@@ -31,8 +31,8 @@ from squidmesh.worker import body
 from squidmesh.worker.desk import Desk
 from squidmesh.worker.isolation import save_isolated
 from squidmesh.worker.ticket import Ticket
-from squidmesh.worker.turn import Turn
-from squidmesh.worker.vigil import Vigil
+from squidmesh.worker.turn import Turn, sleeps
+from squidmesh.worker.vigil import Look, Vigil
 from squidmesh.worker.watchdog import Expired
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ PASSING_ERRORS: Final = (psycopg.OperationalError, psycopg.InterfaceError, Commi
 SHORTEST_HOLD: Final = 0.005
 LONGEST_HOLD: Final = 0.2
 LONGEST_RECONNECT: Final = 5.0
+MOST_DRIFT: Final = 0.005
+"""Seconds by which the machine and the database may differ in when a timer is due, before the engine looks itself."""
+
 logger = logging.getLogger("squidmesh.engine")
 
 
@@ -149,7 +152,7 @@ class Engine:
         """
         while not self.inbox.empty():
             self._take_in(self.inbox.get())
-        self._vigil.look = look
+        self._vigil.look = Look.EVERYTHING if look else Look.NOTHING
         save_isolated(list(self._waiting), self._run_turn)
 
     @property
@@ -167,11 +170,22 @@ class Engine:
         began = self.busy_since
         return not self._stopped.is_set() and (began is None or self.monotonic() - began < longest)
 
+    def knows_of(self, due: float | None) -> bool:
+        """Whether nothing is in hand, and it will wake by itself for what is due in so many seconds, if anything is."""
+        known = self._vigil.next_timer(self.monotonic())
+        in_time = due is None or (known is not None and known < due + MOST_DRIFT)
+        return in_time and self.desk.empty
+
     def tell_to_stop(self, ticket: Ticket) -> None:
         """A ticket's run is ending: raise its flag, and cancel it for real if it is async."""
         ticket.cancellation.raised = True
         if ticket.function is not None and ticket.function.is_async:
             self.executor.loop.cancel(ticket)
+
+    @property
+    def timers(self) -> dict[str, float]:
+        """Seconds until the next timer of each queue that this worker knows of."""
+        return self._vigil.timers(self.monotonic())
 
     def _gather(self) -> bool:
         """Wait until there is something to do, and take in all that was said; return whether a turn is due."""
@@ -197,16 +211,16 @@ class Engine:
     def _patience(self) -> float | None:
         """Seconds to wait for a message; 0 if there is work."""
         now = self.monotonic()
-        if self._vigil.look or self._reconcile or any(self._due_runs(now)):
+        if self._vigil.look is not Look.NOTHING or self._reconcile or any(self._due_runs(now)):
             return 0.0
         return self._vigil.patience(now, (run.ask_again for run in self._waiting), stopping=self.stopping)
 
     def _take_in(self, message: Message) -> None:
         match message:
             case Call.WORK:
-                self._vigil.look = True
+                self._vigil.look = Look.EVERYTHING
             case Call.BEAT:
-                self._vigil.look = self._reconcile = True
+                self._reconcile, self._vigil.look = True, Look.EVERYTHING
             case Call.STOP:
                 self.stopping = True
                 self._give_back(self.executor.withdraw())
@@ -231,7 +245,7 @@ class Engine:
             self._follow(ticket, permit.saved)
             return
         if permit is not None and permit.in_doubt:
-            self._reconcile = self._vigil.look = True
+            self._reconcile, self._vigil.look = True, Look.EVERYTHING
         if not self.desk.has(ticket):
             self._discard(ticket)
         elif ticket not in ticket.run.results:  # where it is already, if it was given up
@@ -249,7 +263,7 @@ class Engine:
         if run.upto == plan.run.seq:
             run.follow(plan)
         self.desk.forget_idle([run])
-        self._vigil.look = True
+        self._vigil.look = Look.EVERYTHING
         if self.bus.active:
             self.bus.emit(events_of(plan))
 
@@ -302,7 +316,7 @@ class Engine:
             else:
                 self._discard(ticket)
         self._waiting.clear()
-        self.worker, self._vigil.look = worker, True
+        self.worker, self._vigil.look = worker, Look.EVERYTHING
 
     def _due_runs(self, now: float) -> Iterator[CarriedRun]:
         return (run for run in self._waiting if run.ask_again <= now)
@@ -350,7 +364,12 @@ class Engine:
 
     def _apply(self, turn: Turn) -> None:
         """The turn has committed: bring memory up to date, hand the work out, then tell of it."""
-        self._vigil.end_turn(self.monotonic(), turn.idle, turn.next_due)
+        now = self.monotonic()
+        if turn.dues is not None:
+            self._vigil.note_looked(now, turn.dues, turn.woken)
+        for queue, seconds in sleeps(turn.plans, self.settings.queues) if turn.dues is None else ():
+            self._vigil.note_timer(queue, now + seconds)
+        self._vigil.end_turn(now, turn.idle)
         for ticket in turn.settled:
             self.desk.remove(ticket)
         for run in turn.batch:
@@ -412,7 +431,7 @@ class Engine:
     def _recover(self, error: Exception) -> None:
         """A turn failed as a whole: what it did is unknown, so compare memory with the database before going on."""
         self._failures += 1
-        self._reconcile = self._vigil.look = True
+        self._reconcile, self._vigil.look = True, Look.EVERYTHING
         delay = min(0.05 * 2**self._failures, LONGEST_RECONNECT)
         logger.warning("a turn failed (%s); trying again in %.1f s", error, delay)
         self._pause(delay)

@@ -233,10 +233,10 @@ class Transactions:
             plan.add_snapshot(snapshot_of(fold(material.outputs, run.seq), plan))
         # The slot that is free again takes one of its successors; the engine looks for it when it hears of the commit.
         room = {} if engine.stopping or engine.executor.stopped else {ticket.queue: 1}
-        told = queues_to_tell([plan], room, engine.settings.queues)
+        told = queues_to_tell([plan], room, engine.settings.queues, engine.timers)
         statements: list[Statement[Any]] = save_plans([plan], engine.channel)
         if told:
-            statements.append(notify_idle(engine.channel, told))
+            statements.append(notify_idle(engine.channel, told, engine.worker))
         yield Batch(tuple(statements), last=True)
         return plan
 

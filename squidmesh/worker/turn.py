@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from squidmesh.records import Job, Lane
@@ -22,13 +23,14 @@ from squidmesh.store.statements import Batch
 from squidmesh.store.workers import set_idle
 from squidmesh.worker.deciding import Case, decide
 from squidmesh.worker.desk import finding_of
+from squidmesh.worker.vigil import Look
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from squidmesh.planner.plan import LockedRun, NextJob, Plan
-    from squidmesh.store.jobs import Material, Room
+    from squidmesh.store.jobs import Material, Room, Woken
     from squidmesh.store.statements import Flow, Statement
     from squidmesh.worker.carried import CarriedRun
     from squidmesh.worker.engine import Engine
@@ -41,13 +43,13 @@ class Turn:
     Args:
         engine: Whose turn it is.
         batch: The runs whose results are to be saved.
-        look: Whether to wake sleepers and adopt parked jobs, beside claiming.
+        look: For what to look beside ready jobs.
         reconcile: Whether to compare what is in hand with what the database says first.
         idle: What to tell starts, if anything changed: whether this worker sleeps.
     """
 
     def __init__(
-        self, engine: Engine, batch: Sequence[CarriedRun], *, look: bool, reconcile: bool, idle: bool | None
+        self, engine: Engine, batch: Sequence[CarriedRun], *, look: Look, reconcile: bool, idle: bool | None
     ) -> None:
         self.engine = engine
         self.desk = engine.desk
@@ -65,7 +67,9 @@ class Turn:
         """The results whose job is not ours any more."""
         self.adopted = False
         """Whether parked jobs were claimed; the next turn finds them to be ours, and reads their runs."""
-        self.next_due: float | None = None
+        self.dues: Mapping[str, float] | None = None
+        """Seconds until the next timer of each queue, if the turn has looked."""
+        self.woken = 0
 
     def flow(self) -> Flow[None]:
         """Lock, decide, save, claim: two round trips, or one if there is nothing to save."""
@@ -76,10 +80,9 @@ class Turn:
         self.claimed += found.get("claim_jobs", ())
         self.adopted = bool(found.get("adopt_jobs"))
         self.materials = found.get("read_claimed", [])
-        _, due = found.get("wake_jobs", (0, None))
-        sleeps = [job.delay for plan in self.plans for job in plan.jobs if job.state is JobState.SLEEPING]
-        dues = [seconds for seconds in (due, *sleeps) if seconds is not None]
-        self.next_due = min(dues) if dues else None
+        woken: Woken | None = found.get("wake_jobs")
+        if woken is not None:
+            self.woken, self.dues = woken.count, woken.dues
 
     @property
     def plans(self) -> list[Plan]:
@@ -172,11 +175,12 @@ class Turn:
         rooms = [] if engine.stopping else self._rooms()
         elsewhere = self._for_others(rooms)
         if elsewhere:
-            statements.append(notify_idle(engine.channel, elsewhere))
-        if self.look and not engine.stopping:
-            statements.append(wake_jobs(list(engine.settings.queues)))
-            free = [room for room in rooms if room.lane is Lane.ALONE]
-            if free:
+            statements.append(notify_idle(engine.channel, elsewhere, engine.worker))
+        free = [room for room in rooms if room.lane is Lane.ALONE]
+        if self.look is not Look.NOTHING and not engine.stopping:
+            slots = dict.fromkeys(engine.settings.queues, 0) | {room.queue: room.limit for room in free}
+            statements.append(wake_jobs(slots, engine.channel, engine.worker))
+            if free and self.look is Look.EVERYTHING:
                 known = engine.registry
                 statements.append(adopt_jobs(engine.worker, engine.number, free, known.knows, known.unreadable))
         if rooms:
@@ -194,7 +198,7 @@ class Turn:
     def _for_others(self, rooms: list[Room]) -> list[str]:
         """The queues whose new jobs this worker will not take at once: sleeping workers are told of them."""
         room = {room.queue: room.limit for room in rooms if room.lane is Lane.AHEAD}
-        return queues_to_tell(self.plans, room, self.engine.settings.queues)
+        return queues_to_tell(self.plans, room, self.engine.settings.queues, self.engine.timers)
 
     # -- after the commit ----------------------------------------------------------------------------------------
 
@@ -209,24 +213,41 @@ class Turn:
         return tickets + self.desk.open(self.claimed, self.materials)
 
 
-def queues_to_tell(plans: Iterable[Plan], room: dict[str, int], served: Collection[str]) -> list[str]:
-    """The queues whose new jobs a worker will not take at once.
+def queues_to_tell(
+    plans: Iterable[Plan], room: dict[str, int], served: Collection[str], timers: Mapping[str, float]
+) -> list[str]:
+    """The queues of which others must know: the worker will not take their new jobs at once, or may not live to do it.
 
     Args:
         plans: What is saved.
         room: How many ready jobs of each queue it will take; used up.
         served: The queues that it serves.
+        timers: Seconds until the next timer of each of them that everybody knows, who serves the queue and sleeps.
     """
     found: set[str] = set()
     for plan in plans:
         for job in plan.jobs:
-            if job.state is JobState.READY:
-                room[job.queue] = room.get(job.queue, 0) - 1
-                if room[job.queue] < 0:
+            match job.state:
+                case JobState.READY if job.lane is not Lane.CLOCK or job.queue not in served:
+                    room[job.queue] = room.get(job.queue, 0) - 1
+                    if room[job.queue] < 0:
+                        found.add(job.queue)
+                case JobState.SLEEPING if job.queue not in served or job.delay < timers.get(job.queue, inf):
+                    # Whoever knows of an earlier one looks then, and learns of this one.
                     found.add(job.queue)
-            elif job.state is JobState.PARKED or job.queue not in served:
-                found.add(job.queue)  # a step that only others know, or a timer that only they watch
+                case JobState.PARKED:
+                    found.add(job.queue)  # a step that only others know
+                case _:
+                    pass
     return sorted(found)
+
+
+def sleeps(plans: Iterable[Plan], served: Collection[str]) -> Iterator[tuple[str, float]]:
+    """The timers that plans set: the queue, and seconds from now."""
+    for plan in plans:
+        for job in plan.jobs:
+            if job.state is JobState.SLEEPING and job.queue in served:
+                yield job.queue, job.delay
 
 
 def _by_name(statements: list[Statement[Any]], results: list[Any]) -> dict[str, Any]:

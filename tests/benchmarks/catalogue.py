@@ -9,6 +9,7 @@ from tests.benchmarks.figures import Benchmark
 from tests.benchmarks.idling import measure_idle, measure_latency
 from tests.benchmarks.limit import measure_limit
 from tests.benchmarks.starting import measure_bulk, measure_insert, measure_start
+from tests.benchmarks.timing import measure_burst, measure_lateness, measure_sleepers
 
 BENCHMARKS: Final = (
     Benchmark(name="limit", unit="steps/s", measure=measure_limit),
@@ -20,5 +21,8 @@ BENCHMARKS: Final = (
     Benchmark(name="bulk", unit="runs/s", measure=measure_bulk),
     Benchmark(name="latency", unit="ms p50", measure=measure_latency),
     Benchmark(name="idle", unit="transactions/s", measure=measure_idle),
+    Benchmark(name="timers", unit="ms late p50", measure=measure_lateness),
+    Benchmark(name="sleepers", unit="ms", measure=measure_sleepers),
+    Benchmark(name="burst", unit="ms p50", measure=measure_burst),
 )
 BY_NAME: Final = {benchmark.name: benchmark for benchmark in BENCHMARKS}

@@ -23,6 +23,10 @@ class Scale:
         pings: Runs that are started on an idle worker.
         pause: Seconds between two of these.
         limit_seconds: How long pgbench runs.
+        timers: Runs whose timers are measured; each has five.
+        timer_seconds: They begin within so many seconds.
+        sleepers: Jobs that sleep while others are woken and claimed.
+        burst: Jobs that are due at once.
         idle_seconds: How long an idle worker is watched.
         settle_seconds: How long a worker that was started is left alone before it counts as idle. A session may keep
             its counts to itself for ten seconds.
@@ -35,6 +39,10 @@ class Scale:
     pings: int = 200
     pause: float = 0.05
     limit_seconds: int = 4
+    timers: int = 200
+    timer_seconds: float = 20.0
+    sleepers: int = 1_000_000
+    burst: int = 100_000
     idle_seconds: float = 30.0
     settle_seconds: float = 12.0
 
@@ -47,6 +55,10 @@ QUICK = Scale(
     pings=10,
     pause=0.01,
     limit_seconds=1,
+    timers=5,
+    timer_seconds=0.5,
+    sleepers=1_000,
+    burst=500,
     idle_seconds=1.0,
     settle_seconds=0.3,
 )

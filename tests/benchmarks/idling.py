@@ -31,15 +31,15 @@ def measure_latency(server: BenchServer, scale: Scale) -> Figures:
             with WorkerProcess(server.dsn(database), "ping", board) as worker:
                 worker.start()
                 time.sleep(scale.settle_seconds)
-                waits = [_ping(mesh, board, number, worker, scale.pause) for number in range(scale.pings)]
+                waits = [ping_once(mesh, board, number, worker, scale.pause) for number in range(scale.pings)]
     # The first one opens the client's pool.
     waits = waits[1:]
     p99, worst = percentile(waits, 0.99), max(waits)
     return Figures(percentile(waits, 0.5), {"p50 ms": percentile(waits, 0.5), "p99 ms": p99, "worst ms": worst})
 
 
-def _ping(mesh: SquidMesh, board: Board, number: int, worker: WorkerProcess, pause: float) -> float:
-    """Milliseconds from the call to the body."""
+def ping_once(mesh: SquidMesh, board: Board, number: int, worker: WorkerProcess, pause: float) -> float:
+    """Start a run, and wait: milliseconds from the call to the body."""
     called = time.time_ns()
     mesh.start_run("bench_ping", {"number": number})
     deadline = time.monotonic() + MOST_SECONDS

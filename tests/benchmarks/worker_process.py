@@ -32,13 +32,22 @@ class WorkerProcess:
 
     Args:
         dsn: Its database.
-        workflow: The name of the workflow that it knows.
+        workflow: The names of the workflows that it knows, with spaces between them.
         board: Where it notes what it did.
         concurrency: How many steps it runs at once; None for the library's default.
+        queues: How many steps of each queue, if it serves another one than "default".
     """
 
-    def __init__(self, dsn: str, workflow: str, board: Board, concurrency: int | None = None) -> None:
-        said = {"dsn": dsn, "workflow": workflow, "board": board.path, "concurrency": concurrency}
+    def __init__(
+        self,
+        dsn: str,
+        workflow: str,
+        board: Board,
+        concurrency: int | None = None,
+        queues: Mapping[str, int] | None = None,
+    ) -> None:
+        given = queues or ({"default": concurrency} if concurrency else None)
+        said = {"dsn": dsn, "workflow": workflow, "board": board.path, "queues": given}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.worker_process", json.dumps(said)],
             stdin=subprocess.PIPE,
@@ -96,9 +105,8 @@ def main(said: Mapping[str, Any]) -> None:
     """Be the worker's process."""
     board = Board(said["board"])
     _count_statements(board)
-    mesh = SquidMesh(said["dsn"], workflows=[WORKFLOWS[said["workflow"]](board)])
-    concurrency = said["concurrency"]
-    worker = mesh.worker(queues={"default": concurrency} if concurrency else None)
+    mesh = SquidMesh(said["dsn"], workflows=[WORKFLOWS[name](board) for name in said["workflow"].split()])
+    worker = mesh.worker(queues=said["queues"])
     dedicate_process()  # as `squidmesh worker` does
     print("ready", flush=True)
     if sys.stdin.readline():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from squidmesh import Workflow
+from squidmesh import Constant, Context, Retry, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,4 +72,33 @@ def ping(board: Board | None = None) -> Workflow:
     return workflow
 
 
-WORKFLOWS = {"chain": chain, "single": single, "ping": ping}
+def burst(board: Board | None = None) -> Workflow:
+    """One step in a queue of its own."""
+    workflow = Workflow("bench_burst", payload=Numbered)
+
+    @workflow.step(queue="bulk")
+    def only(number: int) -> None:
+        if board is not None:
+            board.count_body()
+
+    return workflow
+
+
+def timed(board: Board | None = None) -> Workflow:
+    """A retry, a wait, a gate that nobody opens, and the run's deadline."""
+    workflow = Workflow("bench_timed", payload=Numbered, deadline=1.2)
+
+    @workflow.step(retry=Retry(max_attempts=2, backoff=Constant(0.3)))
+    def first(ctx: Context, number: int) -> None:
+        if board is not None:
+            board.note_run(number)
+        if ctx.attempt == 1:
+            raise ConnectionError("no answer")
+
+    ask = workflow.approval("ask", deadline=0.2)
+    workflow.sequence(first, workflow.wait("rest", seconds=0.25), ask)
+    workflow.transition(ask, on="timeout", to=workflow.pause("hold"))
+    return workflow
+
+
+WORKFLOWS = {"chain": chain, "single": single, "ping": ping, "burst": burst, "timed": timed}

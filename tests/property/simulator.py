@@ -127,7 +127,7 @@ class Simulator:
             state=JobState.CLAIMED,
             worker=worker,
             claim=self._claims,
-            started=job.lane > Lane.AHEAD,
+            started=job.lane in (Lane.ALONE, Lane.SUSPECT),
             reason=None if known else job.reason,
         )
         return self.jobs[slot]

@@ -17,7 +17,7 @@ from squidmesh.planner.progress import Progress
 from squidmesh.records import Lane
 from squidmesh.states import AttemptStatus, JobState, RunStatus
 from squidmesh.store.database import drive
-from squidmesh.store.jobs import Room, claim_jobs, notify
+from squidmesh.store.jobs import WAKE_BATCH, Room, claim_jobs, notify, wake_jobs
 from squidmesh.store.runs import NewRuns, lock_run, lock_runs, start_runs
 from squidmesh.store.saving import save_plans
 from squidmesh.store.statements import SCHEMA_MARK, Batch, Flow, Statement
@@ -224,6 +224,13 @@ def listen(session: Session) -> Session:
     """Make a session listen to what the others tell."""
     session.connection.execute(f"LISTEN {CHANNEL}")
     return session
+
+
+def wake(session: Session, *queues: str, most: int = WAKE_BATCH, within: bool = False) -> tuple[int, float | None]:
+    """Wake what is due: how many, and the seconds until the next one of all queues."""
+    statement = wake_jobs(dict.fromkeys(queues, 1000), most=most)
+    woken = session.within(statement) if within else session.run(statement)
+    return woken.count, min(woken.dues.values(), default=None)
 
 
 def make_due(session: Session, *steps: str) -> None:

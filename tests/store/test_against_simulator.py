@@ -82,7 +82,7 @@ class Mirrored(Simulator):
     def wake(self, slot: int) -> None:
         due = "UPDATE squidmesh.jobs SET run_at = squidmesh.clock() WHERE slot = %s AND state = 'sleeping'"
         self._session.connection.execute(in_schema(due), [slot])
-        assert self._session.run(wake_jobs(["default"]))[0] == 1
+        assert self._session.run(wake_jobs({"default": 1})).count == 1
         super().wake(slot)
         self.compare()
 

@@ -81,7 +81,7 @@ def hot_statements() -> dict[str, Statement[Any]]:
         lock_jobs(ids),
         claim_jobs(WORKER, 1, room),
         read_claimed(keys),
-        wake_jobs([f"q{n}" for n in range(5)], 10),
+        wake_jobs({f"q{n}": 1 for n in range(5)}, CHANNEL, WORKER, 10),
         adopt_jobs(WORKER, 1, room, ["w/step/s"]),
         list_claimed(WORKER),
         list_flagged(WORKER),

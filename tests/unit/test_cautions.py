@@ -147,6 +147,10 @@ CAUTIONS: dict[str, tuple[Callable[[Workflow], object], list[str]]] = {
     ),
     "two writers of one output": (two_writers_of_an_output, [r"^steps 'one', 'two': .* both return 'it'"]),
     "two entries that write": (two_entries_that_write, [r"both return 'invoice'", r"both return 'total'"]),
+    "misspelt instant": (
+        lambda workflow: workflow.sequence(workflow.step(bill), workflow.wait("rest", until="totl")),
+        [r"^step 'rest': needs 'totl', but no payload has it and no step before returns it; did you mean 'total'\?$"],
+    ),
     "misspelt key": (
         lambda workflow: workflow.step(misspelt),
         [

@@ -635,6 +635,24 @@ def test_a_key_that_only_a_later_step_returns_is_refused() -> None:
     assert "lead from 'make_invoice' to 'use_invoice' with a transition or after=" in problem
 
 
+def test_an_instant_that_only_a_later_step_returns_is_refused() -> None:
+    workflow = Workflow("orders", payload=Amount)
+    first = workflow.step(name="first")(work)
+    workflow.sequence(first, workflow.wait("rest", until="invoice"), workflow.step(make_invoice))
+    (problem,) = problems_of(workflow)
+    assert problem == (
+        "step 'rest': needs 'invoice', which only comes from 'make_invoice', and no run has it from there when it gets "
+        "to 'rest'; lead from 'make_invoice' to 'rest' with a transition or after="
+    )
+
+
+@pytest.mark.parametrize("until", ["amount", "invoice"])
+def test_an_instant_may_come_from_the_payload_or_a_step_before(until: str) -> None:
+    workflow = Workflow("orders", payload=Amount)
+    workflow.sequence(workflow.step(make_invoice), workflow.wait("rest", until=until))
+    assert workflow.check().entries[0].name == "make_invoice"
+
+
 def test_a_key_that_only_a_sibling_returns_is_refused() -> None:
     """DESIGN: sibling outputs are visible by accident only."""
     workflow = Workflow("orders", payload=Amount)
