@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from squidmesh.context import Outcome
 from squidmesh.errors import IllegalMove, InvalidOption, NotRetryable
 from squidmesh.planner.draft import Draft
-from squidmesh.planner.facts import Facts, NeedsMore
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import NewAttempt, StartPlan
 from squidmesh.planner.planner import finish
@@ -23,6 +22,7 @@ from squidmesh.states import AttemptStatus, ParkedReason, RunStatus
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from squidmesh.planner.facts import Facts
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.plan import LockedRun, Plan
     from squidmesh.records import JSON, Attempt, Job
@@ -86,17 +86,6 @@ def plan_retry(
 
 def _message(draft: Draft) -> JSON:
     return None if draft.error is None else draft.error.get("message")
-
-
-def may_retry(graph: Graph, run: LockedRun, since: Sequence[Attempt]) -> bool:
-    """Whether ``plan_retry`` would let a run go on; the arguments are its."""
-    try:
-        plan_retry(graph, run, {}, Facts(), since=since, actor=None, comment=None)
-    except NeedsMore:
-        return True
-    except (IllegalMove, NotRetryable):
-        return False
-    return True
 
 
 def _latest(attempts: Iterable[Attempt]) -> list[Attempt]:

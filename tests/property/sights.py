@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from squidmesh.planner.again import may_retry
+from squidmesh.errors import SquidMeshError
 from squidmesh.planner.decisions import Vote
 from squidmesh.planner.explain import explain
 from squidmesh.planner.sight import SeenJob, SeenWorker, Sight
@@ -43,7 +43,7 @@ def sight_of(sim: Simulator, **of_jobs: Any) -> Sight:
         jobs=tuple(_seen(sim, job, attempts, of_jobs) for job in sim.jobs.values()),
         workers=1,
         failed=next((ended(a) for a in attempts if a.seq == run.progress.failed_at), None) if run.error else None,
-        can_go_on=may_retry(sim.graph, run, [ended(a) for a in attempts if a.seq >= run.progress.failed_at]),
+        can_go_on=_may_retry(sim),
         done=tuple(sorted({a.step for a in attempts if a.status in (AttemptStatus.COMPLETED, AttemptStatus.ABANDONED)}))
         if over
         else (),
@@ -86,3 +86,11 @@ def _seen(sim: Simulator, job: Job, attempts: list[NewAttempt], changes: dict[st
         last=last[-1] if last else None,
     )
     return replace(seen, **changes)
+
+
+def _may_retry(sim: Simulator) -> bool:
+    try:
+        sim.fork().retry()
+    except SquidMeshError:
+        return False
+    return True
