@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 if TYPE_CHECKING:
     from squidmesh.planner.plan import Plan
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 CANCEL_PATIENCE: Final = 5.0
 """Seconds for the server to hear that a query is to be cancelled."""
+
+LAST_WORD: Final = 1.0
+"""Seconds for a body to hear that its query was cancelled, before its session ends."""
 
 
 class Permit:
@@ -75,9 +80,17 @@ class Permit:
                 return
             with suppress(psycopg.Error):
                 connection.cancel_safe(timeout=CANCEL_PATIENCE)
+                _await_answer(connection)
             # A body between two queries holds its locks for as long as it likes, and the next attempt would wait.
             with suppress(psycopg.Error, OSError), socket.socket(fileno=_duplicate(connection)) as twin:
                 twin.shutdown(socket.SHUT_RDWR)
+
+
+def _await_answer(connection: psycopg.Connection[Any]) -> None:
+    # The server has been told, but its answer to the body may still be on its way: the shutdown would overtake it.
+    deadline = time.monotonic() + LAST_WORD
+    while connection.info.transaction_status is TransactionStatus.ACTIVE and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def _duplicate(connection: psycopg.Connection[Any]) -> int:
