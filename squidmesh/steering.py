@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from squidmesh.deciding import Locked, decide_one
 from squidmesh.errors import IllegalMove, InvalidOption, InvalidPayload, RunNotFound, UnsafeReplay
+from squidmesh.keyed import checked_key
 from squidmesh.operations import MOST_LISTED, TERMINAL, Start, blank_run
 from squidmesh.planner.again import Replay, plan_replay, plan_retry
 from squidmesh.planner.decisions import Remark, plan_review, plan_signal, plan_unblock
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from squidmesh.records import JSON, Attempt, Run
     from squidmesh.store.statements import Flow
     from squidmesh.workflow import Workflow
-
-LONGEST_KEY: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Steering:
     ) -> Flow[tuple[Run, Plan | None]]:
         """Send a signal; one that was sent already changes nothing."""
         _check_name("name", name, optional=False)
-        said, delivery = remark(actor=actor, comment=None), _checked_key(key)
+        said, delivery = remark(actor=actor, comment=None), checked_key(key) or uuid4().hex
         graph, locked = yield from self._lock(run_id)
         known = yield from ask(store.find_signal(run_id, name, delivery))
         if known:
@@ -246,14 +245,3 @@ def _output(output: object) -> Output:
     except Unencodable as error:
         raise InvalidOption("output", str(error)) from error
     return Output(encoded.text, encoded.value)
-
-
-def _checked_key(key: object) -> str:
-    if key is None:
-        return uuid4().hex
-    if not isinstance(key, str) or _blank(key) or len(key) > LONGEST_KEY:
-        raise InvalidOption("key", f"must be a text of 1 to {LONGEST_KEY} characters, not {quote(key)}")
-    try:
-        return str(encode(key, what="key").value)
-    except Unencodable as error:
-        raise InvalidOption("key", error.problem) from error
