@@ -174,8 +174,9 @@ def retry(options: Namespace, screen: Screen) -> int:
     actor = actor_of(options.actor)
     # With the app: queues, retries and the deadline are those of today's code.
     with opened_mesh(options, needs_app=True) as mesh:
+        # Read first: a failed run stands still, and a worker may complete more as soon as it is retried.
+        history = mesh.inspect_run(options.run_id, include_history=True).history
         run = mesh.retry_run(options.run_id, actor=actor, comment=options.comment)
-        history = mesh.inspect_run(run.id, include_history=True).history
     talk(_onward(run, "", goes_on="it goes on with"))
     done = [step.step for step in (history.steps if history else ()) if step.status is StepStatus.COMPLETED]
     if done:
