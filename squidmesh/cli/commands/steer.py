@@ -18,6 +18,7 @@ from squidmesh.cli.values import actor_of, object_of, payload_of
 from squidmesh.cli.views import error_line, run_json, votes_for
 from squidmesh.planner.decisions import RESOLUTIONS
 from squidmesh.states import RunStatus, StepStatus
+from squidmesh.steering import remark
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -172,6 +173,7 @@ def signal(options: Namespace, screen: Screen) -> int:
 def retry(options: Namespace, screen: Screen) -> int:
     """Let a failed run go on."""
     actor = actor_of(options.actor)
+    remark(actor=actor, comment=options.comment)  # what cannot be used is refused before the run is looked for
     # With the app: queues, retries and the deadline are those of today's code.
     with opened_mesh(options, needs_app=True) as mesh:
         # Read first: a failed run stands still, and a worker may complete more as soon as it is retried.
