@@ -92,7 +92,8 @@ CREATE TABLE squidmesh.jobs (
     defers integer NOT NULL DEFAULT 0,       -- how often it asked to come back later
     priority smallint NOT NULL,              -- smaller is sooner
     lane smallint NOT NULL,                  -- 0: may be claimed ahead; 1: only to be started at once (irreversible);
-                                             -- 2: one at a time, because a worker died with it; 3: nothing executes
+                                             -- 2: one at a time, because a worker died with it; 3: nothing executes;
+                                             -- 4 and 5: as 1 and 2, and as its meters allow
     crashes smallint NOT NULL DEFAULT 0,     -- how often a worker died with it
     started boolean NOT NULL DEFAULT false,  -- whether it was claimed to be started at once: a crash then counts
     cancelled boolean NOT NULL DEFAULT false,  -- its run is ending: the step that executes is asked to stop
@@ -103,6 +104,8 @@ CREATE TABLE squidmesh.jobs (
     queue text NOT NULL,
     reason text,                             -- parked: unknown_step, quarantined, interrupted, pause, approval, signal;
                                              -- else why it was deferred
+    meters text COLLATE "C",                 -- what it shares with others: three lines, each may be empty: the meter of
+                                             -- its limit, of its rate, of its queue's limit; null: nothing
     PRIMARY KEY (run_id, slot)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
@@ -115,6 +118,27 @@ CREATE INDEX jobs_sleeping ON squidmesh.jobs (queue, run_at) WHERE state = 'slee
 CREATE INDEX jobs_claimed ON squidmesh.jobs (worker) WHERE state = 'claimed';
 -- What waits for a worker that knows the step; not what waits for people, of which there may be very much.
 CREATE INDEX jobs_unknown ON squidmesh.jobs (queue) WHERE state = 'parked' AND reason = 'unknown_step';
+-- Claiming what is metered: which meters there are ready jobs of, and of each the best few.
+CREATE INDEX jobs_metered ON squidmesh.jobs (queue, meters, priority, ready_at)
+    WHERE state = 'ready' AND meters IS NOT NULL;
+-- How much of a limit is taken.
+CREATE INDEX jobs_holding ON squidmesh.jobs (split_part(meters, E'\n', 1))
+    WHERE state = 'claimed' AND meters IS NOT NULL;
+-- How much of a queue's limit is taken.
+CREATE INDEX jobs_holding_queue ON squidmesh.jobs (queue) WHERE state = 'claimed' AND meters IS NOT NULL;
+
+-- meters: what is left of rates, and what is paused. A meter without a row is full and open. Whoever writes one holds
+-- the advisory lock of its name; how much of a limit is taken is not stored, it is counted among the claimed jobs.
+CREATE TABLE squidmesh.meters (
+    name text COLLATE "C" PRIMARY KEY,  -- definition=key; a definition is workflow/step:key, or a name that steps share
+    tokens float8,                      -- how many jobs could begin at refilled_at; null: as many as the rate allows
+    refilled_at timestamptz,            -- when tokens was written
+    paused_until timestamptz,           -- nothing of it begins before
+    idle_at timestamptz NOT NULL        -- from when on the row says no more than no row would
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+
+-- Which rows may go.
+CREATE INDEX meters_idle ON squidmesh.meters (idle_at);
 
 -- attempts: what ended, in order. Rows are inserted once and never changed.
 CREATE TABLE squidmesh.attempts (

@@ -20,10 +20,10 @@ WITH found AS MATERIALIZED (
 ), claimed AS (
     UPDATE squidmesh.jobs j
        SET state = 'claimed', worker = %(worker)s::uuid, claim = %(claim)s::bigint, started = j.lane IN (1, 2),
-           reason = NULL
+           reason = NULL, meters = NULL  -- whatever they share with others was not asked here
       FROM found
      WHERE j.run_id = ANY (ARRAY[found.run_id]) AND j.slot = found.slot  -- see pin_plans
     RETURNING j.run_id, j.slot, j.state, j.kind, j.step, j.visit, j.attempt, j.saw, j.queue, j.priority, j.lane,
-              j.worker, j.claim, j.started, j.crashes, j.defers, j.reason
+              j.worker, j.claim, j.started, j.crashes, j.defers, j.reason, j.meters
 )
 SELECT * FROM claimed

@@ -22,7 +22,7 @@ WITH found AS MATERIALIZED (
       FROM found
      WHERE j.run_id = ANY (ARRAY[found.run_id]) AND j.slot = found.slot  -- see pin_plans
     RETURNING j.run_id, j.slot, j.state, j.kind, j.step, j.visit, j.attempt, j.saw, j.queue, j.priority, j.lane,
-              j.worker, j.claim, j.started, j.crashes, j.defers, j.reason
+              j.worker, j.claim, j.started, j.crashes, j.defers, j.reason, j.meters
 ), noted AS (
     -- Runs are read by a statement of their own: one statement would lock the newest job and read an older run.
     SELECT set_config('squidmesh.claimed_runs', coalesce(array_agg(run_id)::text, '{}'), true),

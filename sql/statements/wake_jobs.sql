@@ -25,7 +25,7 @@ WITH served AS MATERIALIZED (
      WHERE j.run_id = ANY (ARRAY[due.run_id]) AND j.slot = due.slot  -- see pin_plans
     RETURNING j.queue, j.lane
 ), counted AS MATERIALIZED (
-    SELECT queue, count(*) AS jobs, count(*) FILTER (WHERE lane < 3) AS bodies FROM woken GROUP BY queue
+    SELECT queue, count(*) AS jobs, count(*) FILTER (WHERE lane <> 3) AS bodies FROM woken GROUP BY queue
 )
 SELECT served.queue, coalesce(counted.jobs, 0),
        -- This statement's snapshot shows the woken ones as sleeping still: there are more if it shows more than those.

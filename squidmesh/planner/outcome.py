@@ -53,12 +53,14 @@ class Failed:
         retryable: Whether the step's policy may give it another attempt.
         retry_after: Seconds that replace the policy's delay.
         chance: A random number in [0, 1) for the policy's jitter.
+        pause: Whether nothing that shares its meter may begin before ``retry_after``.
     """
 
     error: JSONObject
     retryable: bool = True
     retry_after: float | None = None
     chance: float = 0.0
+    pause: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,17 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The body asked to come back after ``delay`` seconds, without using an attempt."""
+    """The body asked to come back after ``delay`` seconds, without using an attempt.
+
+    Args:
+        delay: Seconds.
+        reason: Why.
+        pause: Whether nothing that shares its meter may begin before.
+    """
 
     delay: float
     reason: str
+    pause: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,17 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class Filed:
+    """Not begun, but given back by a worker that knows what it shares with others.
+
+    Args:
+        meters: Those; None if it shares nothing any more.
+    """
+
+    meters: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """The worker that claimed it has no function for this step."""
 
@@ -113,7 +133,9 @@ class Broken:
     error: JSONObject
 
 
-Happening: TypeAlias = Completed | Failed | TimedOut | Elapsed | Deferred | Abandoned | Returned | Unknown | Broken
+Happening: TypeAlias = (
+    Completed | Failed | TimedOut | Elapsed | Deferred | Abandoned | Returned | Filed | Unknown | Broken
+)
 
 
 @dataclass(frozen=True, slots=True)

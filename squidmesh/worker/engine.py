@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 from enum import Enum, auto
+from math import inf
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -194,7 +195,7 @@ class Engine:
             self._take_in(message)
             message = self._next_message(0.0)
         now = self.monotonic()
-        return self._vigil.wake(now) or self._reconcile or any(self._due_runs(now))
+        return self._vigil.wake(now) or self._reconcile or self._has_due(now)
 
     def _next_message(self, patience: float | None) -> Message | None:
         if patience == 0.0:
@@ -211,9 +212,12 @@ class Engine:
     def _patience(self) -> float | None:
         """Seconds to wait for a message; 0 if there is work."""
         now = self.monotonic()
-        if self._vigil.look is not Look.NOTHING or self._reconcile or any(self._due_runs(now)):
+        if self._vigil.look is not Look.NOTHING or self._reconcile or self._has_due(now):
             return 0.0
-        return self._vigil.patience(now, (run.ask_again for run in self._waiting), stopping=self.stopping)
+        reasons = [run.ask_again for run in self._waiting]
+        if self.desk.walk.again < inf and not self.stopping:
+            reasons.append(self.desk.walk.again)
+        return self._vigil.patience(now, reasons, stopping=self.stopping)
 
     def _take_in(self, message: Message) -> None:
         match message:
@@ -318,6 +322,10 @@ class Engine:
         self._waiting.clear()
         self.worker, self._vigil.look = worker, Look.EVERYTHING
 
+    def _has_due(self, now: float) -> bool:
+        """Whether results are to be saved now, or metered jobs to be looked at."""
+        return any(self._due_runs(now)) or (self.desk.walk.again <= now and not self.stopping)
+
     def _due_runs(self, now: float) -> Iterator[CarriedRun]:
         return (run for run in self._waiting if run.ask_again <= now)
 
@@ -370,6 +378,8 @@ class Engine:
         for queue, seconds in sleeps(turn.plans, self.settings.queues) if turn.dues is None else ():
             self._vigil.note_timer(queue, now + seconds)
         self._vigil.end_turn(now, turn.idle)
+        if turn.walked is not None and turn.metered is not None:
+            self.desk.walk.end(now, turn.walked, turn.metered)
         for ticket in turn.settled:
             self.desk.remove(ticket)
         for run in turn.batch:
@@ -408,6 +418,9 @@ class Engine:
         bodies: list[Ticket] = []
         elapsed: list[Ticket] = []
         for ticket in tickets:
+            if ticket.happening is not None:
+                self._keep_result(ticket)  # it is filed elsewhere first
+                continue
             bodiless = ticket.kind is not JobKind.STEP and ticket.kind in BODILESS
             (elapsed if bodiless else bodies).append(ticket)
         if self.bus.active:
