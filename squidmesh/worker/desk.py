@@ -6,6 +6,7 @@ It knows which tickets are out, what is carried of their runs, and how much more
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from squidmesh.definition import StepKind
@@ -163,9 +164,15 @@ class Desk:
             return 0
         return min(int(self.settings.look_ahead * concurrency / max(seconds, 50e-6)), self.settings.most_ahead)
 
-    def metered_rooms(self, rooms: Iterable[Room]) -> dict[str, int]:
-        """How many metered jobs of each queue may be claimed: those that can start at once."""
-        if not self.registry.meters:
+    def metered_rooms(self, rooms: Iterable[Room], *, strays: bool) -> dict[str, int]:
+        """How many metered jobs of each queue may be claimed: those that can start at once.
+
+        Args:
+            rooms: What may be claimed of each lane.
+            strays: Whether to look also if this code has no limits: for what is filed under those that no code has.
+        """
+        if not (self.registry.meters or strays or self.walk.again <= self.monotonic()):
+            self.walk.again = inf
             return {}
         return {room.queue: room.limit for room in rooms if room.lane is Lane.ALONE}
 

@@ -183,7 +183,7 @@ class Turn:
         if self.idle is not None:
             statements.append(set_idle(engine.worker, idle=self.idle))
         rooms = [] if engine.stopping else self._rooms()
-        metered = self.desk.metered_rooms(rooms)
+        metered = self.desk.metered_rooms(rooms, strays=self.reconcile)
         elsewhere = self._for_others(rooms, metered)
         if elsewhere:
             statements.append(notify_idle(engine.channel, elsewhere, engine.worker))
