@@ -173,7 +173,7 @@ def _named(meter: tuple[str, str | None] | None, state: Mapping[str, JSON]) -> s
 
 
 @dataclass(slots=True)
-class Meters:
+class MeterTable:
     """All limits and rates that a process's code declares.
 
     Args:
@@ -187,7 +187,7 @@ class Meters:
     queues: dict[str, str] = field(default_factory=dict[str, str])
 
     @staticmethod
-    def of(queue_limits: Mapping[str, int]) -> Meters:
+    def of(queue_limits: Mapping[str, int]) -> MeterTable:
         """The meters of queues.
 
         Raises:
@@ -201,7 +201,7 @@ class Meters:
                 )
         # No name that a limit can be given begins like this.
         queues = {queue: f"@{queue}" for queue in queue_limits}
-        return Meters({queues[queue]: most for queue, most in queue_limits.items()}, {}, queues)
+        return MeterTable({queues[queue]: most for queue, most in queue_limits.items()}, {}, queues)
 
     def __bool__(self) -> bool:
         return bool(self.limits or self.rates)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from squidmesh.definition import FORMAT, Definition, Step
 from squidmesh.errors import ConfigurationError, WorkflowNotFound
-from squidmesh.meters import Meters
+from squidmesh.meters import MeterTable
 from squidmesh.planner.graph import Graph
 from squidmesh.planner.scheduling import KINDS
 from squidmesh.records import JobKind
@@ -44,7 +44,7 @@ class Registry:
         self._graphs: dict[str, Graph] = {}
         self.unreadable: set[str] = set()
         """Fingerprints of the graphs that were stored in a newer format: others run those."""
-        self.meters = Meters.of(queue_limits)
+        self.meters = MeterTable.of(queue_limits)
         """What steps of live code share, and queues."""
         for workflow in workflows:
             if self.workflows.setdefault(workflow.name, workflow) is not workflow:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from squidmesh.clock import new_id
-from squidmesh.meters import Meters, Rate
+from squidmesh.meters import MeterTable, Rate
 from squidmesh.planner.deploy import NewNeed
 from squidmesh.planner.firing import Firing, Skip, SkipReason
 from squidmesh.planner.outcome import Output
@@ -216,7 +216,7 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         limit=1,
     )
     room = [jobs.Room("q", Lane.AHEAD, 1)]
-    known = Meters({"w/s": 5, "@q": 9}, {"w/s:key": Rate(10, per=1)}, {"q": "@q"})
+    known = MeterTable({"w/s": 5, "@q": 9}, {"w/s:key": Rate(10, per=1)}, {"q": "@q"})
     return {
         runs.lock_runs: ([run],),
         runs.lock_run: (run,),
@@ -281,7 +281,7 @@ def examples() -> list[Statement[Any]]:
     made = [function(*arguments) for function, arguments in example_calls().items()]
     made += [runs.start_runs(new_runs(), "c", always_notify=True)]
     made += [runs.start_keyed(new_runs(), "k", "c", always_notify=True), workers.set_idle(uuid4(), idle=True)]
-    made.append(meters.claim_metered(uuid4(), 1, {"q": 1}, Meters(), suspect=True))
+    made.append(meters.claim_metered(uuid4(), 1, {"q": 1}, MeterTable(), suspect=True))
     made.append(schedules.start_scheduled_runs(scheduled_runs(), "c", always_notify=True))
     return [*made, *saving.save_plans([a_plan()], "c")]
 

@@ -186,7 +186,7 @@ class Plan:
         flag: Whether the jobs that still execute are to be told to stop.
         signals: Signals to insert.
         consumed: Signals that were kept, and are consumed now.
-        pauses: Meters that are paused, and for how many seconds.
+        pauses: MeterTable that are paused, and for how many seconds.
     """
 
     run: LockedRun

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from squidmesh.meters import Meters
+    from squidmesh.meters import MeterTable
     from squidmesh.records import Job
     from squidmesh.store.statements import Rows
 
@@ -53,7 +53,7 @@ class Metered:
     opens: float | None
 
 
-def lock_meters(afters: Mapping[str, str], meters: Meters, most: int = MOST_METERS) -> Statement[dict[str, Walked]]:
+def lock_meters(afters: Mapping[str, str], meters: MeterTable, most: int = MOST_METERS) -> Statement[dict[str, Walked]]:
     """Find what ready jobs share with others, and lock it for ``claim_metered``.
 
     Args:
@@ -83,7 +83,7 @@ def _walked(rows: Rows) -> dict[str, Walked]:
 
 
 def claim_metered(
-    worker: UUID, claim: int, rooms: Mapping[str, int], meters: Meters, *, suspect: bool
+    worker: UUID, claim: int, rooms: Mapping[str, int], meters: MeterTable, *, suspect: bool
 ) -> Statement[Metered]:
     """Claim ready jobs of the meters that ``lock_meters`` has locked.
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from squidmesh.meters import Meters, Rate
+from squidmesh.meters import MeterTable, Rate
 from squidmesh.records import Lane
 from squidmesh.states import JobState
 from squidmesh.store.jobs import pin_plans, read_claimed
@@ -69,7 +69,7 @@ def ready(session: Session, *meters: str, **changes: object) -> list[UUID]:
 
 
 def taking(
-    known: Meters, rooms: Mapping[str, int], *, after: str = "", most: int = 100, suspect: bool = True
+    known: MeterTable, rooms: Mapping[str, int], *, after: str = "", most: int = 100, suspect: bool = True
 ) -> Flow[tuple[dict[str, Walked], Metered, list[Material]]]:
     """What a turn says."""
     _, walked, metered, materials = yield Batch(
@@ -84,7 +84,7 @@ def taking(
     return walked, metered, materials
 
 
-def take(session: Session, known: Meters, room: int = 100, *, within: bool = False) -> list[UUID]:
+def take(session: Session, known: MeterTable, room: int = 100, *, within: bool = False) -> list[UUID]:
     """Claim what may be claimed of the default queue; the runs."""
     flow = taking(known, {"default": room})
     _, metered, materials = session.within(flow) if within else session.run(flow)
@@ -92,7 +92,7 @@ def take(session: Session, known: Meters, room: int = 100, *, within: bool = Fal
     return [job.run_id for job in metered.jobs]
 
 
-def look(session: Session, known: Meters) -> tuple[Walked, Metered]:
+def look(session: Session, known: MeterTable) -> tuple[Walked, Metered]:
     """Claim, and see what else is told."""
     walked, metered, _ = session.run(taking(known, {"default": 100}))
     return walked["default"], metered
@@ -108,7 +108,7 @@ def end(session: Session, run_id: UUID) -> None:
 
 def test_as_many_are_claimed_as_the_limit_leaves_those_first_that_wait_longest(store: Session) -> None:
     runs = ready(store, *[limit(f"{CHARGE}=a")] * 5)
-    known = Meters({CHARGE: 2})
+    known = MeterTable({CHARGE: 2})
 
     assert take(store, known) == runs[:2]
     assert take(store, known) == []
@@ -120,13 +120,13 @@ def test_each_value_of_the_key_has_a_limit_of_its_own(store: Session) -> None:
     a, b = ready(store, limit(f"{CHARGE}=a"), limit(f"{CHARGE}=b"))
     ready(store, limit(f"{CHARGE}=a"), limit(f"{CHARGE}=b"))
 
-    assert set(take(store, Meters({CHARGE: 1}))) == {a, b}
+    assert set(take(store, MeterTable({CHARGE: 1}))) == {a, b}
 
 
 def test_a_claimed_job_is_marked_as_started_and_carries_its_meters(store: Session) -> None:
     ready(store, limit(f"{CHARGE}=a"))
 
-    _, metered = look(store, Meters({CHARGE: 1}))
+    _, metered = look(store, MeterTable({CHARGE: 1}))
 
     (job,) = metered.jobs
     assert (job.state, job.worker, job.claim, job.started) == (JobState.CLAIMED, WORKER, 1, True)
@@ -138,7 +138,7 @@ def test_no_more_are_claimed_than_the_worker_has_room_for_the_urgent_ones_first(
         ready(store, limit(f"{CHARGE}={key}"), priority=priority)[0]
         for key, priority in (("c", 1), ("b", 0), ("a", -1))
     )
-    known = Meters({CHARGE: 9})
+    known = MeterTable({CHARGE: 9})
 
     assert [take(store, known, 1) for _ in range(3)] == [[urgent], [first], [late]]
 
@@ -151,7 +151,7 @@ def test_an_ordinary_claim_leaves_metered_jobs_alone(store: Session) -> None:
 
 def test_jobs_of_one_limit_may_have_different_rates(store: Session) -> None:
     """What one rate does not let through must not keep others from what the limit leaves."""
-    known = Meters({CHARGE: 3}, {"slow": Rate(1, per=60), "fast": Rate(10, per=60)})
+    known = MeterTable({CHARGE: 3}, {"slow": Rate(1, per=60), "fast": Rate(10, per=60)})
     slow = ready(store, *[f"{CHARGE}=a\nslow\n"] * 4)
     fast = ready(store, *[f"{CHARGE}=a\nfast\n"] * 4)
 
@@ -160,7 +160,7 @@ def test_jobs_of_one_limit_may_have_different_rates(store: Session) -> None:
 
 
 def test_the_limit_of_a_queue_holds_beside_those_of_its_steps(store: Session) -> None:
-    known = Meters({CHARGE: 2, "@default": 3}, {}, {"default": "@default"})
+    known = MeterTable({CHARGE: 2, "@default": 3}, {}, {"default": "@default"})
     ready(store, *[f"{CHARGE}=a\n\n@default"] * 3, *["\n\n@default"] * 3)
 
     assert len(take(store, known)) == 3
@@ -170,7 +170,7 @@ def test_the_limit_of_a_queue_holds_beside_those_of_its_steps(store: Session) ->
 
 
 def test_of_those_with_which_a_worker_died_one_at_a_time_is_claimed(store: Session) -> None:
-    known = Meters({CHARGE: 9})
+    known = MeterTable({CHARGE: 9})
     ready(store, limit(f"{CHARGE}=a"), limit(f"{CHARGE}=b"), lane=Lane.METERED_SUSPECT)
     (sound,) = ready(store, limit(f"{CHARGE}=a"))
 
@@ -185,7 +185,7 @@ def test_of_those_with_which_a_worker_died_one_at_a_time_is_claimed(store: Sessi
 def test_who_claims_at_the_same_time_finds_the_meter_locked_and_does_not_wait(store: Session, connect: Connect) -> None:
     """What the first one has claimed and not committed yet, the second one cannot see: it must not count without it."""
     ready(store, *[limit(f"{CHARGE}=a")] * 4, limit(f"{CHARGE}=b"))
-    known, other = Meters({CHARGE: 2}), connect()
+    known, other = MeterTable({CHARGE: 2}), connect()
     with other.transaction():
         other.within(together_locked(known, f"{CHARGE}=a"))
 
@@ -198,14 +198,14 @@ def test_who_claims_at_the_same_time_finds_the_meter_locked_and_does_not_wait(st
     assert (metered.jobs, walked.busy) == ([], False)
 
 
-def together_locked(known: Meters, name: str) -> Flow[None]:
+def together_locked(known: MeterTable, name: str) -> Flow[None]:
     """Lock one meter as ``lock_meters`` does."""
     yield Batch((pin_plans(), lock_meters({"default": ""}, known, 1)))
 
 
 def test_a_limit_is_exact_however_many_race_for_it(store: Session, connect: Connect) -> None:
     """Eight workers claim and end jobs as fast as they can; whoever has claimed counts what is held in all."""
-    known, keys = Meters({CHARGE: 3, "@default": 7}, {}, {"default": "@default"}), "abcd"
+    known, keys = MeterTable({CHARGE: 3, "@default": 7}, {}, {"default": "@default"}), "abcd"
     ready(store, *[f"{CHARGE}={key}\n\n@default" for key in keys * 30])
     left, seen, most = threading.Semaphore(0), [0], []
 
@@ -232,7 +232,7 @@ def test_a_limit_is_exact_however_many_race_for_it(store: Session, connect: Conn
 
 
 def test_what_is_full_is_not_locked_so_that_whoever_makes_room_can_claim(store: Session, connect: Connect) -> None:
-    runs, known, other = ready(store, *[limit(f"{CHARGE}=a")] * 3), Meters({CHARGE: 1}), connect()
+    runs, known, other = ready(store, *[limit(f"{CHARGE}=a")] * 3), MeterTable({CHARGE: 1}), connect()
     take(store, known)
     with other.transaction():
         assert take(other, known, within=True) == []
@@ -243,7 +243,7 @@ def test_what_is_full_is_not_locked_so_that_whoever_makes_room_can_claim(store: 
 def test_meters_are_looked_at_page_by_page(store: Session) -> None:
     names = sorted(limit(f"{CHARGE}={n}") for n in range(5))
     ready(store, *names)
-    known, found, after = Meters({CHARGE: 1}), [], ""
+    known, found, after = MeterTable({CHARGE: 1}), [], ""
     for more in (True, True, False):
         walked, metered, _ = store.run(taking(known, {"default": 9}, after=after, most=2))
         found += [job.meters for job in metered.jobs]
@@ -258,7 +258,7 @@ def test_meters_are_looked_at_page_by_page(store: Session) -> None:
 def test_a_rate_lets_through_what_its_bucket_has_and_fills_up_with_time(
     store: Session, tick: Callable[[float], None]
 ) -> None:
-    known = Meters({}, {CHARGE: Rate(6, per=60, burst=3)})
+    known = MeterTable({}, {CHARGE: Rate(6, per=60, burst=3)})
     runs = ready(store, *[rate(f"{CHARGE}=a")] * 10)
 
     assert take(store, known) == runs[:3]
@@ -274,7 +274,7 @@ def test_a_rate_lets_through_what_its_bucket_has_and_fills_up_with_time(
 
 
 def test_a_rate_of_each_value_of_the_key(store: Session) -> None:
-    known = Meters({}, {CHARGE: Rate(1, per=60)})
+    known = MeterTable({}, {CHARGE: Rate(1, per=60)})
     ready(store, *[rate(f"{CHARGE}=a")] * 2, *[rate(f"{CHARGE}=b")] * 2)
 
     assert len(take(store, known)) == 2
@@ -284,7 +284,7 @@ def test_a_rate_of_each_value_of_the_key(store: Session) -> None:
 def test_a_rate_is_exact_however_many_race_for_it(
     store: Session, connect: Connect, tick: Callable[[float], None]
 ) -> None:
-    known = Meters({}, {CHARGE: Rate(50, per=1000)})
+    known = MeterTable({}, {CHARGE: Rate(50, per=1000)})
     ready(store, *[rate(f"{CHARGE}=a")] * 80)
     with ThreadPoolExecutor(6) as pool:
         taken = list(
@@ -296,7 +296,7 @@ def test_a_rate_is_exact_however_many_race_for_it(
 
 
 def test_a_clock_that_was_set_back_takes_nothing_away(store: Session, tick: Callable[[float], None]) -> None:
-    known = Meters({}, {CHARGE: Rate(3, per=60)})
+    known = MeterTable({}, {CHARGE: Rate(3, per=60)})
     ready(store, *[rate(f"{CHARGE}=a")] * 5)
     assert len(take(store, known, 1)) == 1
     tick(-3600)
@@ -309,7 +309,7 @@ def test_a_clock_that_was_set_back_takes_nothing_away(store: Session, tick: Call
 def test_nothing_begins_of_what_is_paused_until_the_pause_is_over(
     store: Session, tick: Callable[[float], None]
 ) -> None:
-    known = Meters({CHARGE: 5})
+    known = MeterTable({CHARGE: 5})
     a, b = ready(store, limit(f"{CHARGE}=a"), limit(f"{CHARGE}=b"))
     store.run(pause_meters([(f"{CHARGE}=a", 30.0), (f"{CHARGE}=a", 10.0)]))
 
@@ -322,7 +322,7 @@ def test_nothing_begins_of_what_is_paused_until_the_pause_is_over(
 
 
 def test_a_shorter_pause_does_not_end_a_longer_one(store: Session, tick: Callable[[float], None]) -> None:
-    known = Meters({CHARGE: 5})
+    known = MeterTable({CHARGE: 5})
     ready(store, limit(f"{CHARGE}=a"))
     store.run(pause_meters([(f"{CHARGE}=a", 30.0)]))
     store.run(pause_meters([(f"{CHARGE}=a", 5.0)]))
@@ -332,7 +332,7 @@ def test_a_shorter_pause_does_not_end_a_longer_one(store: Session, tick: Callabl
 
 def test_a_pause_waits_for_a_claim_in_flight_and_no_claim_waits_for_a_pause(store: Session, connect: Connect) -> None:
     ready(store, limit(f"{CHARGE}=a"))
-    pauser, known = connect(), Meters({CHARGE: 5})
+    pauser, known = connect(), MeterTable({CHARGE: 5})
     with pauser.transaction():
         pauser.within(pause_meters([(f"{CHARGE}=a", 30.0)]))
         walked, metered = look(store, known)
@@ -341,7 +341,7 @@ def test_a_pause_waits_for_a_claim_in_flight_and_no_claim_waits_for_a_pause(stor
 
 
 def test_rows_that_say_nothing_are_deleted(store: Session, tick: Callable[[float], None]) -> None:
-    known = Meters({}, {CHARGE: Rate(1, per=60)})
+    known = MeterTable({}, {CHARGE: Rate(1, per=60)})
     ready(store, rate(f"{CHARGE}=a"), rate(f"{CHARGE}=b"))
     take(store, known)
     store.run(pause_meters([(f"{CHARGE}=b", 600.0)]))
@@ -359,6 +359,8 @@ def test_what_other_live_code_declares_is_left_to_it(store: Session) -> None:
     (run_id,) = ready(store, limit("orders/renamed:account=a"))
     other = register(store, knows=["meter/orders/renamed:account"])
 
-    assert take(store, Meters({CHARGE: 5})) == []
+    assert take(store, MeterTable({CHARGE: 5})) == []
     store.connection.execute(in_schema("UPDATE squidmesh.workers SET dead = true WHERE id = %s"), [other])
-    assert take(store, Meters({CHARGE: 5})) == [run_id]  # nobody else would: it is filed anew by whoever knows the step
+    assert take(store, MeterTable({CHARGE: 5})) == [
+        run_id
+    ]  # nobody else would: it is filed anew by whoever knows the step
