@@ -210,10 +210,9 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
             _defer(draft, job, deferred)
         case Abandoned() as abandoned:
             _abandon(draft, job, finding, abandoned)
-        case Returned():
-            draft.again(job, NextJob.same(job))
-        case Filed(meters):
-            draft.again(job, filed(NextJob.same(job), meters, draft.graph))
+        case Returned() | Filed() as unbegun:
+            same = NextJob.same(job)
+            draft.again(job, filed(same, unbegun.meters, draft.graph) if isinstance(unbegun, Filed) else same)
         case Unknown():
             draft.park(job, ParkedReason.UNKNOWN_STEP)
         case Broken() if job.kind == JobKind.TIMER:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -12,10 +12,10 @@ import pytest
 from squidmesh.meters import MeterTable, Rate
 from squidmesh.records import Lane
 from squidmesh.states import JobState
-from squidmesh.store.jobs import pin_plans, read_claimed
+from squidmesh.store.jobs import adopt_jobs, pin_plans, read_claimed
 from squidmesh.store.meters import claim_metered, delete_idle_meters, lock_meters, pause_meters
 from squidmesh.store.statements import Batch
-from tests.store.kit import Session, claim, entry, in_schema, locked, plan, register, save, start
+from tests.store.kit import Session, claim, entry, in_schema, locked, plan, register, rooms, save, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ def rate(name: str) -> str:
     return f"\n{name}\n"
 
 
-def ready(session: Session, *meters: str, **changes: object) -> list[UUID]:
+def ready(session: Session, *meters: str, **changes: Any) -> list[UUID]:
     """Ready jobs, each of a run of its own, filed under these meters."""
     found: list[UUID] = []
     for filed in meters:
@@ -364,3 +364,18 @@ def test_what_other_live_code_declares_is_left_to_it(store: Session) -> None:
     assert take(store, MeterTable({CHARGE: 5})) == [
         run_id
     ]  # nobody else would: it is filed anew by whoever knows the step
+
+
+def test_what_is_adopted_is_filed_anew_by_who_adopts_it(store: Session) -> None:
+    """Its limit was not asked; and where no code limits it any more, nobody would look for it among what is limited."""
+    (plain, suspect) = (
+        ready(store, limit(f"{CHARGE}=a"), lane=lane)[0] for lane in (Lane.METERED, Lane.METERED_SUSPECT)
+    )
+    store.connection.execute(in_schema("UPDATE squidmesh.jobs SET state = 'parked', reason = 'unknown_step'"))
+
+    adopted = store.run(adopt_jobs(WORKER, 1, rooms(9), ["orders/step/first"]))
+
+    assert {(job.run_id, job.lane, job.meters, job.started) for job in adopted} == {
+        (plain, Lane.ALONE, None, True),
+        (suspect, Lane.SUSPECT, None, True),
+    }
