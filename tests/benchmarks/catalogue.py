@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.benchmarks.drain import measure_chain, measure_chain_of_ten, measure_keyed, measure_limited, measure_rated, measure_single
+from tests.benchmarks.drain import (
+    measure_chain,
+    measure_chain_of_ten,
+    measure_keyed,
+    measure_limited,
+    measure_rated,
+    measure_single,
+)
 from tests.benchmarks.figures import Benchmark
 from tests.benchmarks.idling import measure_idle, measure_latency
 from tests.benchmarks.limit import measure_limit

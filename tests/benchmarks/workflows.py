@@ -124,4 +124,13 @@ def timed(board: Board | None = None) -> Workflow:
     return workflow
 
 
-WORKFLOWS = {"chain": chain, "single": single, "ping": ping, "burst": burst, "limited": limited, "keyed": keyed, "rated": rated, "timed": timed}
+WORKFLOWS = {
+    "chain": chain,
+    "single": single,
+    "ping": ping,
+    "burst": burst,
+    "limited": limited,
+    "keyed": keyed,
+    "rated": rated,
+    "timed": timed,
+}
