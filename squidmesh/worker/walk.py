@@ -20,6 +20,13 @@ BUSY_PAUSE: Final = (0.002, 0.01)
 """Seconds, from and to, until a look at meters that another worker had locked: so long takes a commit."""
 
 
+SHARED: Final = 2
+"""So many looks in vain in a row say that other workers take the tokens of a rate as they come."""
+
+SHORTEST_REST, LONGEST_REST = 0.02, 1.0
+"""Seconds, from and to, that a worker rests then: not all of them need to wake for every token."""
+
+
 class MeterWalk:
     """How far a worker has looked, and when it looks again.
 
@@ -31,6 +38,7 @@ class MeterWalk:
     def __init__(self) -> None:
         self.again = inf
         self._after: dict[str, str] = {}
+        self._vain = 0
 
     def begin(self, rooms: Mapping[str, int]) -> dict[str, str]:
         """A turn looks: after which meters of each queue it goes on."""
@@ -51,6 +59,15 @@ class MeterWalk:
             times.append(now)
         if any(found.busy for found in walked.values()):
             times.append(now + uniform(*BUSY_PAUSE))  # noqa: S311 - jitter, not a secret
+        if metered.jobs:
+            self._vain = 0
+        elif metered.opens is not None:
+            self._vain += 1
         if metered.opens is not None:
-            times.append(now + metered.opens)
+            times.append(now + max(metered.opens, self._rest()))
         self.again = min(times)
+
+    def _rest(self) -> float:
+        if self._vain <= SHARED:
+            return 0.0
+        return min(SHORTEST_REST * 2.0 ** min(self._vain - SHARED, 16), LONGEST_REST) * uniform(0.5, 1.0)  # noqa: S311
