@@ -62,6 +62,10 @@ class Turn:
         self.held: list[CarriedRun] = []
         self.settled: list[Ticket] = []
         self.claimed: list[Job] = []
+        self.rooms: list[Room] = []
+        """For how many jobs it asked."""
+        self.caught: list[Job] = []
+        """What it got."""
         self.materials: list[Material] = []
         self.late: list[Ticket] = []
         """The results whose job is not ours any more."""
@@ -77,7 +81,8 @@ class Turn:
             yield from self._lock_and_decide()
         statements = self._last_statements()
         found = _by_name(statements, (yield Batch(tuple(statements), last=True)))
-        self.claimed += found.get("claim_jobs", ())
+        self.caught = found.get("claim_jobs", [])
+        self.claimed += self.caught
         self.adopted = bool(found.get("adopt_jobs"))
         self.materials = found.get("read_claimed", [])
         woken: Woken | None = found.get("wake_jobs")
@@ -172,19 +177,21 @@ class Turn:
         statements += save_plans(self.plans, engine.channel)
         if self.idle is not None:
             statements.append(set_idle(engine.worker, idle=self.idle))
-        rooms = [] if engine.stopping else self._rooms()
+        self.rooms = rooms = [] if engine.stopping else self._rooms()
         elsewhere = self._for_others(rooms)
         if elsewhere:
             statements.append(notify_idle(engine.channel, elsewhere, engine.worker))
         free = [room for room in rooms if room.lane is Lane.ALONE]
         if self.look is not Look.NOTHING and not engine.stopping:
             slots = dict.fromkeys(engine.settings.queues, 0) | {room.queue: room.limit for room in free}
-            statements.append(wake_jobs(slots, engine.channel, engine.worker))
+            floors = {} if self.look is Look.EVERYTHING else engine.floors.due(engine.monotonic())
+            statements.append(wake_jobs(slots, engine.channel, engine.worker, floors=floors))
             if free and self.look is Look.EVERYTHING:
                 known = engine.registry
                 statements.append(adopt_jobs(engine.worker, engine.number, free, known.knows, known.unreadable))
         if rooms:
-            statements.append(claim_jobs(engine.worker, engine.number, rooms))
+            wanted = rooms if self.look is Look.EVERYTHING else engine.floors.under(rooms, engine.monotonic())
+            statements.append(claim_jobs(engine.worker, engine.number, wanted))
         unread = [(plan.run.id, job.saw) for plan, job, before in self.kept if before.run.upto != plan.run.seq]
         unread += [(job.run_id, job.saw) for job in self.claimed]
         if rooms or unread:
