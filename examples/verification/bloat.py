@@ -1,8 +1,8 @@
 """A soak for the database's space: constant load, while what is dead must be reclaimed as fast as it comes.
 
-Every job that passes leaves dead rows and dead index entries behind. Whatever the server's vacuum does with the settings
-that the tables are shipped with, the jobs table and its indexes must not be larger in the second half than in the first,
-and a run must not take more space in the table of runs.
+Every job that passes leaves dead rows and dead index entries behind. Whatever the server's vacuum does with the
+settings that the tables are shipped with, the jobs table and its indexes must not be larger in the second half than in
+the first, and a run must not take more space in the table of runs.
 
     python -m examples.verification.bloat --seconds 600
 """

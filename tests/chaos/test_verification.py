@@ -43,5 +43,5 @@ def test_the_soak_for_space_notices_what_is_not_reclaimed(dsn: str) -> None:
     """A transaction that is older than the load might still look at all of it."""
     with psycopg.connect(dsn) as old:
         old.execute("SELECT pg_current_xact_id()")
-        with pytest.raises(AssertionError, match="jobs.* grows"):
+        with pytest.raises(AssertionError, match=r"jobs.* grows"):
             bloat.run(rounds=6, dsn=dsn)
