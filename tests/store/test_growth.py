@@ -50,35 +50,35 @@ SELECT CASE n WHEN 0 THEN '{1}' ELSE ('f' || lpad(to_hex(n), 31, '0'))::uuid END
        ARRAY['q0'], ARRAY['w/step/s']
   FROM generate_series(0, 20) n;
 INSERT INTO {0}.runs (id, created_at, seq, workflow, fingerprint, trigger, key, status, state, payload)
-SELECT lpad(to_hex(n), 32, '0')::uuid, {0}.clock(), 6, 'w', 'f', 't', 'k' || n, 'running', '{{}}', '{{}}'
+SELECT ('03' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), 6, 'w', 'f', 't', 'k' || n, 'running', '{{}}', '{{}}'
   FROM generate_series(1, {2}) n;
 INSERT INTO {0}.jobs (run_id, since, ready_at, worker, claim, slot, visit, attempt, saw, priority, lane, state, kind, step, queue)
-SELECT lpad(to_hex(n), 32, '0')::uuid, {0}.clock(), {0}.clock(), '{1}', 1, 0, 1, 1, 6, 0, 0, 'claimed', 'step', 's', 'q0'
+SELECT ('03' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), {0}.clock(), '{1}', 1, 0, 1, 1, 6, 0, 0, 'claimed', 'step', 's', 'q0'
   FROM generate_series(1, {2}) n;
 INSERT INTO {0}.attempts (run_id, finished_at, seq, visit, attempt, saw, kind, status, step, output)
-SELECT lpad(to_hex(n), 32, '0')::uuid, {0}.clock(), s, s, 1, s, CASE WHEN s = 3 THEN 'snapshot' ELSE 'step' END,
+SELECT ('03' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), s, s, 1, s, CASE WHEN s = 3 THEN 'snapshot' ELSE 'step' END,
        'completed', 's', '{{"due": 1}}'
   FROM generate_series(1, {2}) n, generate_series(1, 5) s;
 """
 
 FILL = """
 INSERT INTO {0}.runs (id, created_at, finished_at, seq, workflow, fingerprint, trigger, key, status, state, payload)
-SELECT ('1' || lpad(to_hex(n), 31, '0'))::uuid, {0}.clock(), {0}.clock(), 3, 'w' || n % 7, 'f', 't',
+SELECT ('01' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), {0}.clock(), 3, 'w' || n % 7, 'f', 't',
        CASE WHEN n % 10 = 0 THEN 'k' || n END, 'completed', '{{}}', '{{}}'
   FROM generate_series({1} * 20000 + 1, {2} * 20000) n;
 INSERT INTO {0}.attempts (run_id, finished_at, seq, visit, attempt, saw, kind, status, step, output)
-SELECT ('1' || lpad(to_hex(n), 31, '0'))::uuid, {0}.clock(), s, 1, 1, s, 'step', 'completed', 's', '{{}}'
+SELECT ('01' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), s, 1, 1, s, 'step', 'completed', 's', '{{}}'
   FROM generate_series({1} * 20000 + 1, {2} * 20000) n, generate_series(1, 2) s;
 INSERT INTO {0}.audit_events (run_id, at, seq, type, metadata)
-SELECT ('1' || lpad(to_hex(n), 31, '0'))::uuid, {0}.clock(), 1, 'voted', '{{}}' FROM generate_series({1} * 2000 + 1, {2} * 2000) n;
+SELECT ('01' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), 1, 'voted', '{{}}' FROM generate_series({1} * 2000 + 1, {2} * 2000) n;
 INSERT INTO {0}.signals (run_id, sent_at, seq, name, key, payload)
-SELECT ('1' || lpad(to_hex(n), 31, '0'))::uuid, {0}.clock(), 1, 'paid', '1', '{{}}' FROM generate_series({1} * 2000 + 1, {2} * 2000) n;
+SELECT ('01' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), 1, 'paid', '1', '{{}}' FROM generate_series({1} * 2000 + 1, {2} * 2000) n;
 INSERT INTO {0}.runs (id, created_at, seq, workflow, fingerprint, trigger, status, state, payload)
-SELECT ('2' || lpad(to_hex(n), 31, '0'))::uuid, {0}.clock(), 3, 'w', 'f', 't', 'running', '{{}}', '{{}}'
+SELECT ('02' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), 3, 'w', 'f', 't', 'running', '{{}}', '{{}}'
   FROM generate_series({1} * 21000 + 1, {2} * 21000) n;
 INSERT INTO {0}.jobs (run_id, since, ready_at, run_at, worker, slot, visit, attempt, saw, priority, lane, state, kind, step,
                       queue, reason)
-SELECT ('2' || lpad(to_hex(n), 31, '0'))::uuid, {0}.clock(), {0}.clock() - make_interval(secs => n),
+SELECT ('02' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), {0}.clock() - make_interval(secs => n),
        CASE state WHEN 'sleeping' THEN {0}.clock() + make_interval(secs => (n - {1} * 21000 - 300) * 60) END,
        CASE state WHEN 'claimed' THEN ('f' || lpad(to_hex(n % 20 + 1), 31, '0'))::uuid END, 0, 1, 1, 3, n % 3,
        CASE state WHEN 'sleeping' THEN 3 ELSE n % 2 END, state, 'step', 's', 'q' || n % 5,
@@ -96,7 +96,7 @@ def hot_statements(number: int = 0) -> dict[str, Statement[Any]]:
 
     Each time of others: what was tried before is undone, but has left its traces.
     """
-    ids = [UUID(int=10 * number + n) for n in range(1, 11)]
+    ids = [UUID(f"03{10 * number + n:030x}") for n in range(1, 11)]
     first, keys, anybody = ids[0], [(run_id, 0) for run_id in ids], uuid4()
     saved = [
         plan(
@@ -131,7 +131,7 @@ def hot_statements(number: int = 0) -> dict[str, Statement[Any]]:
         runs.start_runs(new, CHANNEL, always_notify=False),
         runs.start_keyed(new_runs(1), f"new {number}", CHANNEL, always_notify=False),
         runs.read_run(first),
-        runs.read_keyed("w", f"k{first.int}"),
+        runs.read_keyed("w", f"k{10 * number + 1}"),
         runs.read_history(first, 0, 100),
         runs.read_outputs(first),
         runs.read_audits(first, 0, None),
