@@ -4,7 +4,7 @@ A job that is claimed leaves the index of what is ready, but its entry stays unt
 nothing that an open transaction might still see: beside a dump that takes an hour, a claim would read every job of that
 hour before it comes to one that is ready. So the worker remembers for each queue, lane and priority from when on jobs
 may be ready: what became ready earlier was taken already. A floor is a hint. It may hide a job for a moment (its start
-took long to commit, somebody held it, a clock was set), but every look for everything is made without floors.
+took long to commit, somebody held it, a clock was set), but every second one look goes below them (``vigil``).
 
 All times are monotonic, and the database is told how long ago they are: no clock is asked what time it is.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MARGIN: Final = 2.0
 """Seconds within which a transaction that makes jobs ready has committed; those of one that takes longer are found by
-the next look for everything."""
+the next look below the floors."""
 
 MOST_PRIORITIES: Final = 16
 """Each costs a claim a descent of the index; of a queue that has more of them nothing is remembered."""

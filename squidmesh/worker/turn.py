@@ -182,15 +182,16 @@ class Turn:
         if elsewhere:
             statements.append(notify_idle(engine.channel, elsewhere, engine.worker))
         free = [room for room in rooms if room.lane is Lane.ALONE]
+        below = self.look is Look.BELOW_FLOORS
         if self.look is not Look.NOTHING and not engine.stopping:
             slots = dict.fromkeys(engine.settings.queues, 0) | {room.queue: room.limit for room in free}
-            floors = {} if self.look is Look.EVERYTHING else engine.floors.due(engine.monotonic())
+            floors = {} if below else engine.floors.due(engine.monotonic())
             statements.append(wake_jobs(slots, engine.channel, engine.worker, floors=floors))
-            if free and self.look is Look.EVERYTHING:
+            if free and self.look >= Look.EVERYTHING:
                 known = engine.registry
                 statements.append(adopt_jobs(engine.worker, engine.number, free, known.knows, known.unreadable))
         if rooms:
-            wanted = rooms if self.look is Look.EVERYTHING else engine.floors.under(rooms, engine.monotonic())
+            wanted = rooms if below else engine.floors.under(rooms, engine.monotonic())
             statements.append(claim_jobs(engine.worker, engine.number, wanted))
         unread = [(plan.run.id, job.saw) for plan, job, before in self.kept if before.run.upto != plan.run.seq]
         unread += [(job.run_id, job.saw) for job in self.claimed]
