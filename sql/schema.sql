@@ -60,7 +60,10 @@ CREATE TABLE squidmesh.runs (
     error jsonb,                       -- why it is failing or has failed
     payload jsonb NOT NULL,            -- what it was started with
     schedule jsonb                     -- of a run that a schedule started: which one, for which nominal time
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 50,                          -- all runs of a turn are updated at once: with 70 a fifth of the
+                                                 -- updates leave their page, and the table is half as large again
+        autovacuum_vacuum_scale_factor = 0.05,   -- pages clean themselves up: this is for what retention deletes
+        autovacuum_vacuum_cost_delay = 0);       -- no pauses: after updates in place the indexes need nothing
 -- No index on status, on purpose: each step of each run would have to touch it.
 
 -- Lists of runs, newest first, page by page. Without the id, which orders those of one instant: an index that has it
@@ -107,8 +110,12 @@ CREATE TABLE squidmesh.jobs (
     meters text COLLATE "C",                 -- what it shares with others: three lines, each may be empty: the meter of
                                              -- its limit, of its rate, of its queue's limit; null: nothing
     PRIMARY KEY (run_id, slot)
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
-        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 50,                          -- as for runs
+        autovacuum_vacuum_scale_factor = 0,      -- not by the share that is dead: a million may sleep
+        autovacuum_vacuum_threshold = 5000,
+        autovacuum_analyze_scale_factor = 0,     -- the same; workers pin their plans and do not depend on it
+        autovacuum_analyze_threshold = 20000,
+        autovacuum_vacuum_cost_delay = 0);       -- no pauses: it takes milliseconds, beside a million, too
 
 -- Claiming: of each queue and lane the best few, read in order and no further.
 CREATE INDEX jobs_ready ON squidmesh.jobs (queue, lane, priority, ready_at) WHERE state = 'ready';
@@ -160,9 +167,10 @@ CREATE TABLE squidmesh.attempts (
     error jsonb,                       -- why it did not complete
     output jsonb,                      -- what it added to the run's context (a compensation adds nothing)
     PRIMARY KEY (run_id, seq)          -- the only index: every reader asks for one run, from some seq on
-) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);  -- in small portions: new pages are marked as never to change
 
--- audit_events: what was done to a run, by people and by the runtime.
+-- audit_events: what was done to a run, by people and by the runtime. Inserted once, and few beside attempts: the
+-- server's defaults for vacuum serve it, as they serve signals, which are read by run, and the small tables below.
 CREATE TABLE squidmesh.audit_events (
     run_id uuid NOT NULL,
     at timestamptz NOT NULL,

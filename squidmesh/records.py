@@ -5,7 +5,7 @@ Nothing here knows how it is stored. ``JSON`` is the one place where the package
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -94,6 +94,7 @@ class Job:
         defers: How often the step asked to come back later.
         reason: Why it is parked, or why it was deferred.
         meters: The names of the limits and rates that it shares with others, a line each; None if it shares none.
+        waited: How many seconds it had been ready when it was claimed, as the claim returns it; else 0.
     """
 
     run_id: UUID
@@ -114,6 +115,7 @@ class Job:
     defers: int = 0
     reason: ParkedReason | str | None = None
     meters: str | None = None
+    waited: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@
 --   unreadable text[]               fingerprints of graphs that it cannot read: it would only park their jobs again
 --   worker uuid, claim bigint       the fence under which they are handed out
 -- Returns: the jobs.
--- Locks: jobs FOR UPDATE SKIP LOCKED. Index: jobs_unknown, runs_pkey.
+-- Locks: jobs FOR UPDATE SKIP LOCKED. Index: jobs_unknown, jobs_pkey, runs_pkey.
 WITH found AS MATERIALIZED (
     SELECT parked.run_id, parked.slot
       FROM unnest(%(queues)s::text[], %(limits)s::int[]) AS wanted (queue, most)

@@ -30,6 +30,7 @@ from squidmesh.records import BODILESS, JobKind
 from squidmesh.registry import learn_graphs
 from squidmesh.worker import body
 from squidmesh.worker.desk import Desk
+from squidmesh.worker.floors import Floors
 from squidmesh.worker.isolation import save_isolated
 from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.turn import Turn, sleeps
@@ -118,6 +119,7 @@ class Engine:
         self.monotonic = monotonic
         self.inbox = inbox
         self.desk = Desk(registry, settings, monotonic)
+        self.floors = Floors()
         self.number = 0
         """Number of the latest turn: the claim number of what it hands out."""
         self.stopping = False
@@ -153,6 +155,7 @@ class Engine:
         """
         while not self.inbox.empty():
             self._take_in(self.inbox.get())
+        self.floors.forget()  # who drives it may set the clock
         self._vigil.look = Look.EVERYTHING if look else Look.NOTHING
         save_isolated(list(self._waiting), self._run_turn)
 
@@ -366,9 +369,17 @@ class Engine:
         # A turn that fails leaves it unknown what it did: the next one compares first.
         reconcile, self._reconcile = self._reconcile, True
         turn = Turn(self, batch, look=look, reconcile=reconcile, idle=idle)
+        asked = self.monotonic()
         self._link.ask(turn.flow())
+        self._note_floors(turn, asked)
         self._reconcile = turn.adopted
         self._apply(turn)
+
+    def _note_floors(self, turn: Turn, asked: float) -> None:
+        """Only once it has committed: what a turn claims in vain is as ready as it was before."""
+        self.floors.note_claimed(turn.rooms, turn.caught, asked)
+        if turn.dues is not None:
+            self.floors.note_woken(self.settings.queues, turn.dues, asked)
 
     def _apply(self, turn: Turn) -> None:
         """The turn has committed: bring memory up to date, hand the work out, then tell of it."""

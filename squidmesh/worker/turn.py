@@ -65,6 +65,10 @@ class Turn:
         self.held: list[CarriedRun] = []
         self.settled: list[Ticket] = []
         self.claimed: list[Job] = []
+        self.rooms: list[Room] = []
+        """For how many jobs it asked."""
+        self.caught: list[Job] = []
+        """What it got."""
         self.materials: list[Material] = []
         self.late: list[Ticket] = []
         """The results whose job is not ours any more."""
@@ -83,7 +87,8 @@ class Turn:
             yield from self._lock_and_decide()
         statements = self._last_statements()
         found = _by_name(statements, (yield Batch(tuple(statements), last=True)))
-        self.claimed += found.get("claim_jobs", ())
+        self.caught = found.get("claim_jobs", [])
+        self.claimed += self.caught
         self.walked, self.metered = found.get("lock_meters"), found.get("claim_metered")
         if self.metered is not None:
             self.claimed += self.metered.jobs
@@ -182,20 +187,23 @@ class Turn:
         statements += save_plans(self.plans, engine.channel)
         if self.idle is not None:
             statements.append(set_idle(engine.worker, idle=self.idle))
-        rooms = [] if engine.stopping else self._rooms()
+        self.rooms = rooms = [] if engine.stopping else self._rooms()
         metered = self.desk.metered_rooms(rooms, strays=self.reconcile)
         elsewhere = self._for_others(rooms, metered)
         if elsewhere:
             statements.append(notify_idle(engine.channel, elsewhere, engine.worker))
         free = [room for room in rooms if room.lane is Lane.ALONE]
+        below = self.look is Look.BELOW_FLOORS
         if self.look is not Look.NOTHING and not engine.stopping:
             slots = dict.fromkeys(engine.settings.queues, 0) | {room.queue: room.limit for room in free}
-            statements.append(wake_jobs(slots, engine.channel, engine.worker))
-            if free and self.look is Look.EVERYTHING:
+            floors = {} if below else engine.floors.due(engine.monotonic())
+            statements.append(wake_jobs(slots, engine.channel, engine.worker, floors=floors))
+            if free and self.look >= Look.EVERYTHING:
                 known = engine.registry
                 statements.append(adopt_jobs(engine.worker, engine.number, free, known.knows, known.unreadable))
         if rooms:
-            statements.append(claim_jobs(engine.worker, engine.number, rooms))
+            wanted = rooms if below else engine.floors.under(rooms, engine.monotonic())
+            statements.append(claim_jobs(engine.worker, engine.number, wanted))
         if metered:
             statements += self._claim_metered(metered)
         unread = [(plan.run.id, job.saw) for plan, job, before in self.kept if before.run.upto != plan.run.seq]
