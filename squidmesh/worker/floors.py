@@ -69,7 +69,7 @@ class Floors:
                 known.update(dict.fromkeys(known, asked))
             else:
                 # They come in order: of better priorities than the last one's, whatever was ready came.
-                last, since = max((job.priority, asked - job.waited) for job in found)
+                last, since = max((job.priority, asked - max(job.waited, 0.0)) for job in found)
                 known.update({priority: asked for priority in known if priority < last})
                 known[last] = since
             if len(known) > MOST_PRIORITIES:

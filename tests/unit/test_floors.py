@@ -63,6 +63,12 @@ def test_a_later_claim_that_found_older_jobs_takes_the_floor_back() -> None:
     assert ages(floors, 101.0) == {0: 3600.0}
 
 
+def test_jobs_from_before_a_clock_was_set_back_put_no_floor_into_the_future() -> None:
+    floors = Floors()
+    floors.note_claimed([AHEAD], [job(0, -3600.0)] * 3, 100.0)
+    assert ages(floors, 100.0) == {0: 0.0}
+
+
 def test_priorities_are_in_order_whatever_the_order_they_were_seen_in() -> None:
     floors = Floors()
     floors.note_claimed([AHEAD], [job(5), job(-2)], 100.0)
