@@ -9,7 +9,7 @@
 -- Returns: a row a job, or one without: seconds until more may be claimed of what is empty or paused (null if nothing
 -- is), and the job.
 -- Locks: jobs FOR UPDATE SKIP LOCKED, then rows of meters, whose advisory locks it has. Index: jobs_metered,
--- jobs_holding, jobs_holding_queue, meters_pkey.
+-- jobs_holding, jobs_holding_queue, jobs_pkey, meters_pkey.
 WITH shared AS MATERIALIZED (
     SELECT noted.queue, noted.meters, split_part(noted.meters, E'\n', 1) AS limited,
            split_part(noted.meters, E'\n', 2) AS rated, split_part(noted.meters, E'\n', 3) AS crowded

@@ -27,36 +27,44 @@ WITH RECURSIVE walked AS (
             LIMIT 1) AS next
      WHERE walked.place < %(most)s::int
 ), named AS MATERIALIZED (
-    SELECT walked.queue, walked.meters, part.name,
-           -- What is full is left alone: whoever makes room in it claims the next one itself, and needs the lock.
-           coalesce(given.part = 1 AND EXISTS (
-                        SELECT
-                          FROM squidmesh.jobs j
-                         WHERE j.state = 'claimed' AND j.meters IS NOT NULL
-                           AND split_part(j.meters, E'\n', 1) = part.name
-                        OFFSET given.most - 1 LIMIT 1), false)
-           OR coalesce(given.part = 3 AND EXISTS (
-                        SELECT
-                          FROM squidmesh.jobs j
-                         WHERE j.state = 'claimed' AND j.meters IS NOT NULL AND j.queue = walked.queue
-                        OFFSET given.most - 1 LIMIT 1), false)
-           -- What other code declares is left to it; what none does any more is claimed by anybody, to be filed anew.
-           OR (given.part IS NULL AND EXISTS (
-                        SELECT
-                          FROM squidmesh.workers w
-                         WHERE NOT w.dead AND 'meter/' || split_part(part.name, '=', 1) = ANY (w.knows))) AS shut
+    SELECT DISTINCT part.number, part.name, CASE part.number WHEN 3 THEN walked.queue END AS queue
       FROM walked
      CROSS JOIN LATERAL string_to_table(walked.meters, E'\n') WITH ORDINALITY AS part (name, number)
-      LEFT JOIN unnest(%(parts)s::int[], %(definitions)s::text[], %(mosts)s::int[]) AS given (part, definition, most)
-        ON given.part = part.number AND given.definition = split_part(part.name, '=', 1)
      WHERE part.name <> ''
+), shut AS MATERIALIZED (
+    -- What is full is left alone: whoever makes room in it claims the next one itself, and needs the lock.
+    SELECT named.name
+      FROM named
+      LEFT JOIN unnest(%(parts)s::int[], %(definitions)s::text[], %(mosts)s::int[]) AS given (part, definition, most)
+        ON given.part = named.number AND given.definition = split_part(named.name, '=', 1)
+     WHERE CASE
+           WHEN given.part = 1 THEN EXISTS (
+                SELECT
+                  FROM squidmesh.jobs j
+                 WHERE j.state = 'claimed' AND j.meters IS NOT NULL AND split_part(j.meters, E'\n', 1) = named.name
+                OFFSET given.most - 1 LIMIT 1)
+           WHEN given.part = 3 THEN EXISTS (
+                SELECT
+                  FROM squidmesh.jobs j
+                 WHERE j.state = 'claimed' AND j.meters IS NOT NULL AND j.queue = named.queue
+                OFFSET given.most - 1 LIMIT 1)
+           -- What other code declares is left to it; what none does any more is claimed by anybody, to be filed anew.
+           ELSE given.part IS NULL AND EXISTS (
+                SELECT
+                  FROM squidmesh.workers w
+                 WHERE NOT w.dead AND 'meter/' || split_part(named.name, '=', 1) = ANY (w.knows))
+           END
 ), open AS MATERIALIZED (
-    SELECT queue, meters, array_agg(name) AS names FROM named GROUP BY queue, meters HAVING NOT bool_or(shut)
+    SELECT walked.queue, walked.meters, string_to_array(walked.meters, E'\n', '') AS names
+      FROM walked
+     WHERE NOT EXISTS (SELECT FROM shut WHERE shut.name = ANY (string_to_array(walked.meters, E'\n')))
 ), locked AS MATERIALIZED (
     SELECT asked.name, pg_try_advisory_xact_lock(hashtextextended('squidmesh.meters ' || asked.name, 0)) AS got
       FROM (SELECT DISTINCT unnest(open.names) AS name FROM open) AS asked
+     WHERE asked.name IS NOT NULL
 ), held AS MATERIALIZED (
-    SELECT open.queue, open.meters, open.names <@ ARRAY(SELECT locked.name FROM locked WHERE locked.got) AS got
+    SELECT open.queue, open.meters,
+           NOT EXISTS (SELECT FROM locked WHERE NOT locked.got AND locked.name = ANY (open.names)) AS got
       FROM open
 ), noted AS MATERIALIZED (
     SELECT set_config('squidmesh.locked_meters',

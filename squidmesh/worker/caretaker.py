@@ -138,7 +138,7 @@ class Caretaker:
             if ticket is not None and ticket.claim == claim:
                 self._engine.tell_to_stop(ticket)
         if self._engine.registry.meters.rates and self._calm_beats % LOOK_AFTER == 0:
-            self._link.ask(delete_idle_meters())
+            self._link.ask(_forget_idle_meters())
         for dead in self._lookout.judge(late, self._engine.monotonic()):
             self._rescue(dead)
         return not work and self._engine.knows_of(due)
@@ -167,6 +167,10 @@ class Caretaker:
 
 
 _Beat: TypeAlias = "tuple[bool, list[tuple[UUID, int, int]], list[LateWorker], tuple[bool, float | None]]"
+
+
+def _forget_idle_meters() -> Flow[None]:
+    yield Batch((pin_plans(), delete_idle_meters()), last=True)
 
 
 def _beat_flow(worker: UUID, settings: WorkerSettings) -> Flow[_Beat]:

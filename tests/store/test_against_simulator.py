@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 
+from squidmesh.meters import MeterTable
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import NewAttempt
 from squidmesh.planner.planner import plan_start
 from squidmesh.states import JobState
-from squidmesh.store.jobs import adopt_jobs, claim_jobs, lock_jobs, wake_jobs
+from squidmesh.store.jobs import adopt_jobs, claim_jobs, lock_jobs, pin_plans, wake_jobs
+from squidmesh.store.meters import claim_metered, lock_meters
 from squidmesh.store.runs import (
     NewRuns,
     find_signal,
@@ -29,13 +31,14 @@ from squidmesh.store.runs import (
     start_runs,
 )
 from squidmesh.store.saving import insert_audits
+from squidmesh.store.statements import Batch
 from tests.property.driver import Driver
 from tests.property.simulator import RUN_ID, WORKER, Simulator, blank
 from tests.property.strategies import choices, definitions
 from tests.store.kit import CHANNEL, TABLES, Session, in_schema, rooms, save
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     from squidmesh.definition import Definition
@@ -43,7 +46,22 @@ if TYPE_CHECKING:
     from squidmesh.planner.facts import Completion
     from squidmesh.planner.plan import Plan
     from squidmesh.records import Job
+    from squidmesh.store.statements import Flow
     from tests.property.strategies import Choices
+
+
+def _claim_metered(worker: UUID, number: int) -> Flow[Sequence[Job]]:
+    """Claim one job that is filed under what nobody here limits."""
+    known = MeterTable()
+    _, _, metered = yield Batch(
+        (
+            pin_plans(),
+            lock_meters({"default": ""}, known),
+            claim_metered(worker, number, {"default": 1}, known, suspect=True),
+        ),
+        last=True,
+    )
+    return metered.jobs
 
 
 class Mirrored(Simulator):
@@ -70,10 +88,13 @@ class Mirrored(Simulator):
         """The database chooses among jobs that are alike; the model follows."""
         wanted, number = self.jobs[slot], self._claims + 1
         if wanted.state is JobState.PARKED:
-            statement = adopt_jobs(worker, number, rooms(1), [f"{self.run.workflow}/{wanted.kind}/{wanted.step}"])
+            knows = [f"{self.run.workflow}/{wanted.kind}/{wanted.step}"]
+            found = self._session.run(adopt_jobs(worker, number, rooms(1), knows))
+        elif wanted.meters is not None:
+            found = self._session.run(_claim_metered(worker, number))
         else:
-            statement = claim_jobs(worker, number, rooms(1, lane=wanted.lane))
-        (claimed,) = self._session.run(statement)
+            found = self._session.run(claim_jobs(worker, number, rooms(1, lane=wanted.lane)))
+        (claimed,) = found
         job = super().claim(claimed.slot, worker)
         assert claimed == job
         self.compare()

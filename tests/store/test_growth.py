@@ -19,10 +19,11 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from squidmesh.meters import MeterTable, Rate
 from squidmesh.planner.outcome import Output
 from squidmesh.planner.plan import ConsumedSignal, NewAudit, NewSignal
 from squidmesh.records import Lane
-from squidmesh.store import jobs, runs, schedules, sight, workers
+from squidmesh.store import jobs, meters, runs, schedules, sight, workers
 from squidmesh.store.jobs import Room
 from squidmesh.store.migrations import migrate
 from squidmesh.store.saving import save_plans
@@ -88,6 +89,25 @@ SELECT ('02' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), {0}.clock() - make
                             ELSE 'claimed' END AS state) s;
 """
 
+FILL_METERED = """
+INSERT INTO {0}.jobs (run_id, since, ready_at, worker, slot, visit, attempt, saw, priority, lane, state, kind, step, queue, meters)
+SELECT ('04' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), {0}.clock() - make_interval(secs => n),
+       CASE WHEN n % 20 < 2 AND n <= 2000 THEN ('f' || lpad(to_hex(n % 20 + 1), 31, '0'))::uuid END, 0, 1, 1, 3, n % 3, 4,
+       CASE WHEN n % 20 < 2 AND n <= 2000 THEN 'claimed' ELSE 'ready' END, 'step', 's', 'metered',
+       format(E'w/limited:key=%s\nw/rated:key=%s\n@metered', n / 20 % ({2} * 100), n / 20)
+  FROM generate_series({1} * 2000 + 1, {2} * 2000) n;
+INSERT INTO {0}.meters (name, tokens, refilled_at, idle_at)
+SELECT 'w/rated:key=' || n, 1, {0}.clock(), {0}.clock() FROM generate_series({1} * 2000, {2} * 2000 - 1) n;
+"""
+"""Jobs that share limits and rates: ten times as many keys, and not more of each, so that as many hold one of them."""
+
+KNOWN: Final = MeterTable(
+    {"w/limited:key": 50, "@metered": 10_000}, {"w/rated:key": Rate(100, per=1)}, {"metered": "@metered"}
+)
+
+LOCKED: Final = [{"queue": "metered", "meters": f"w/limited:key={n}\nw/rated:key={n}\n@metered"} for n in range(1, 11)]
+"""What ``lock_meters`` has found for ``claim_metered``."""
+
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +145,10 @@ def hot_statements(number: int = 0) -> dict[str, Statement[Any]]:
         jobs.read_claimed([(run_id, 6) for run_id in ids]),
         jobs.wake_jobs(dict.fromkeys(QUEUES, 1), CHANNEL, WORKER, 10),
         jobs.find_work(QUEUES, anybody),
+        meters.lock_meters({"metered": ""}, KNOWN, 10),
+        meters.claim_metered(anybody, 1, {"metered": 10}, KNOWN, suspect=True),
+        meters.pause_meters([(f"w/rated:key={10 * number + n}", 1.0) for n in range(10)]),
+        meters.delete_idle_meters(10),
         jobs.notify_idle(CHANNEL, QUEUES, WORKER),
         runs.lock_runs(ids),
         runs.lock_run(first),
@@ -207,7 +231,9 @@ class Way(NamedTuple):
 
 SESSIONS: Final = [("empty", True), ("full", True), ("full", False), ("analysed", True), ("analysed", False)]
 UNPINNED: Final = {
-    name for name in HOT if name.startswith(("start_", "read_", "save_", "insert_", "move_", "delete_", "find_signal"))
+    name
+    for name in HOT
+    if name.startswith(("start_", "read_", "save_", "insert_", "move_", "delete_jobs", "find_signal"))
 } | {"lock_run", "lock_jobs", "list_done_steps", "list_live_runs", "flag_jobs", "consume_signals", "notify_idle"}
 """What clients say, too, who pin no plan."""
 
@@ -216,6 +242,7 @@ UNPINNED: Final = {
 def circumstances(connection: psycopg.Connection[Any], *, pinned: bool) -> Iterator[None]:
     with connection.transaction(force_rollback=True):
         connection.execute(sql_of("pin_plans", SCHEMA) if pinned else "SET LOCAL plan_cache_mode = force_generic_plan")
+        connection.execute("SELECT set_config(%s, %s, true)", [f"{SCHEMA}.locked_meters", json.dumps(LOCKED)])
         yield
 
 
@@ -258,9 +285,11 @@ def explained(dsn: str) -> Iterator[dict[Way, dict[str, dict[str, Any]]]]:
         early = undo.enter_context(planning(dsn, pinned=True))
         filler.execute(FILL_MINE.format(SCHEMA, WORKER, MINE).encode())
         filler.execute(FILL.format(SCHEMA, 0, SMALL).encode())
+        filler.execute(FILL_METERED.format(SCHEMA, 0, SMALL).encode())
         for size, sessions in ((SMALL, SESSIONS[:3]), (LARGE, SESSIONS)):
             if size == LARGE:
                 filler.execute(FILL.format(SCHEMA, SMALL, LARGE).encode())
+                filler.execute(FILL_METERED.format(SCHEMA, SMALL, LARGE).encode())
             for planned, pinned in sessions:
                 if (planned, pinned) == ("analysed", True):
                     filler.execute(b"ANALYZE")
@@ -296,10 +325,10 @@ def test_no_statement_costs_more_in_full_tables(
     found = list(nodes(large))
     text = (sql_folder() / "statements" / f"{name}.sql").read_text(encoding="utf-8")
     header = "".join(line for line in text.splitlines() if line.startswith("--"))
-    named = set(re.findall(r"\b(?:runs|jobs|attempts|workers|signals|definitions|audit_events)_\w+\b", header))
+    named = set(re.findall(r"\b(?:runs|jobs|attempts|workers|signals|definitions|audit_events|meters)_\w+\b", header))
     used = indexes_of(large)
     assert used <= named | {"workers_pkey"}, shown
-    if not name.startswith(("insert_", "start_")):  # of whose indexes a plan says nothing
+    if not name.startswith(("insert_", "start_", "pause_")):  # of whose indexes a plan says nothing
         assert named <= used | {"workers_pkey", "definitions_pkey"}, shown
     whole = {node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"}
     assert whole <= {"workers", "definitions"}, shown
