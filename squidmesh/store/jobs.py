@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
-from squidmesh.records import JobKind
+from squidmesh.records import JobKind, hot_record
 from squidmesh.store import columns
 from squidmesh.store.codec import decode
 from squidmesh.store.rows import jobs_of, optional
@@ -46,7 +46,7 @@ class Woken:
     dues: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_record()
 class Material:
     """What handed-out jobs need of their run.
 
