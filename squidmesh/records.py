@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def hot_record(*, kw_only: bool = False) -> Callable[[type[T]], type[T]]:
-    """A frozen dataclass with slots, for records of which every step makes some.
+    """A frozen dataclass with slots, for records of which every step or start makes some.
 
     Type checkers keep them frozen. Nothing does at run time, where that takes four times as long to make one.
     """
