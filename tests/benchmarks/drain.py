@@ -46,15 +46,14 @@ def measure_single(server: BenchServer, scale: Scale) -> Figures:
 
 def _drain(server: BenchServer, workflow: str, runs: int, concurrency: int) -> Figures:
     with server.fresh_database() as database:
-        enqueue(server.dsn(database), workflow, runs)
+        _enqueue(server.dsn(database), workflow, runs)
         server.settle(database)
         with new_board() as board, server.connect() as admin:
             with WorkerProcess(server.dsn(database), workflow, board, concurrency) as worker:
                 before, cpu, machine = Counters.read(admin, database), server.cpu_seconds(), Machine.read()
                 client_cpu = worker.cpu_seconds()
                 worker.start()
-                with server.connect(database) as connection:
-                    ended, looks = wait_until_done(connection, worker, board, runs)
+                ended, looks = _wait_until_done(server, database, worker, board, runs)
                 client_cpu, cpu = worker.cpu_seconds() - client_cpu, server.cpu_seconds() - cpu
                 busy = _busy_since(machine)
                 statements = board.statements
@@ -79,28 +78,28 @@ def _drain(server: BenchServer, workflow: str, runs: int, concurrency: int) -> F
     )
 
 
-def enqueue(dsn: str, workflow: str, runs: int) -> None:
-    """Migrate a database, and start the runs that are to be drained."""
+def _enqueue(dsn: str, workflow: str, runs: int) -> None:
     declared = WORKFLOWS[workflow]()
     with SquidMesh(dsn, workflows=[declared]) as mesh:
         mesh.migrate()
         mesh.start_runs(declared, [{"number": number} for number in range(runs)])
 
 
-def wait_until_done(
-    connection: psycopg.Connection[Any], worker: WorkerProcess, board: Board, runs: int
+def _wait_until_done(
+    server: BenchServer, database: str, worker: WorkerProcess, board: Board, runs: int
 ) -> tuple[int, int]:
     """When nothing was left to do, and how often the database was asked."""
     _wait(lambda: board.bodies >= runs, worker)
-    looks = 0
+    with server.connect(database) as connection:
+        looks = 0
 
-    def nothing_left() -> bool:
-        nonlocal looks
-        looks += 1
-        return not _value(connection, "SELECT EXISTS (SELECT FROM squidmesh.jobs)")
+        def nothing_left() -> bool:
+            nonlocal looks
+            looks += 1
+            return not _value(connection, "SELECT EXISTS (SELECT FROM squidmesh.jobs)")
 
-    _wait(nothing_left, worker)
-    return time.time_ns(), looks
+        _wait(nothing_left, worker)
+        return time.time_ns(), looks
 
 
 def _wait(condition: Callable[[], bool], worker: WorkerProcess) -> None:

@@ -21,16 +21,18 @@ from psycopg.conninfo import make_conninfo
 from squidmesh import SquidMesh
 from squidmesh.store.statements import sql_folder, sql_of
 from tests.benchmarks.board import new_board
-from tests.benchmarks.drain import STEPS, enqueue, wait_until_done
 from tests.benchmarks.worker_process import WorkerProcess
-from tests.benchmarks.workflows import ping, single
+from tests.benchmarks.workflows import chain, ping, single
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     Connection = psycopg.Connection[Any]
 
-USUAL_CONCURRENCY: Final = 500
+DRAINS: Final = {"chain": (chain, 5), "single": (single, 1)}
+"""What is drained, and of how many steps its runs are."""
+
+CONCURRENCY: Final = 500
 WARM: Final = 20
 """Starts before it counts: by then every statement is prepared."""
 
@@ -49,7 +51,7 @@ def main() -> None:
     """Run a workload, and print what its statements cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dsn", help="a database of that server")
-    parser.add_argument("workload", choices=(*STEPS, "start", "latency"))
+    parser.add_argument("workload", choices=(*DRAINS, "start", "latency"))
     parser.add_argument("count", type=int, help="runs, or starts")
     asked = parser.parse_args()
     name = f"hot_{uuid4().hex[:8]}"
@@ -67,7 +69,7 @@ def main() -> None:
 
 def _run(admin: Connection, dsn: str, workload: str, count: int) -> int:
     """Do the work; by how many steps, or starts, its cost is divided."""
-    if workload in STEPS:
+    if workload in DRAINS:
         return _drain(admin, dsn, workload, count)
     workflow = single() if workload == "start" else ping()
     with SquidMesh(dsn, workflows=[workflow]) as mesh, new_board() as board:
@@ -87,13 +89,19 @@ def _run(admin: Connection, dsn: str, workload: str, count: int) -> int:
 
 
 def _drain(admin: Connection, dsn: str, workload: str, runs: int) -> int:
-    enqueue(dsn, workload, runs)
+    make, steps = DRAINS[workload]
+    workflow = make()
+    with SquidMesh(dsn, workflows=[workflow]) as mesh:
+        mesh.migrate()
+        mesh.start_runs(workflow, [{"number": number} for number in range(runs)])
     admin.execute("VACUUM (ANALYZE)")
-    with new_board() as board, WorkerProcess(dsn, workload, board, USUAL_CONCURRENCY) as worker:
+    with new_board() as board, WorkerProcess(dsn, workload, board, CONCURRENCY) as worker:
         _begin_to_count(admin)
         worker.start()
-        wait_until_done(admin, worker, board, runs)
-    return runs * STEPS[workload]
+        while admin.execute("SELECT FROM squidmesh.jobs LIMIT 1").fetchall():
+            worker.check()
+            time.sleep(PAUSE)
+    return runs * steps
 
 
 def _start(mesh: SquidMesh, workflow: str, count: int, pause: float) -> None:

@@ -28,7 +28,6 @@ from squidmesh.store.jobs import (
     list_claimed,
     list_flagged,
     lock_jobs,
-    pin_plans,
     read_claimed,
     read_jobs,
     wake_jobs,
@@ -137,10 +136,6 @@ def prepared(dsn: str) -> Iterator[psycopg.Connection[Any]]:
             for name, statement in {**hot_statements(), "read_keyed": read_keyed("w", "k7")}.items():
                 connection.execute(prepare(name))
                 connection.execute(execute(connection, statement, "EXPLAIN "))
-        with connection.transaction():  # clients pin nothing
-            connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-            connection.execute(prepare("start_runs"))
-            connection.execute(execute(connection, start_runs(new_runs(1), CHANNEL, always_notify=False), "EXPLAIN "))
         connection.execute(FILL.format(SCHEMA).encode())
         yield connection
         connection.execute(f"DROP SCHEMA {SCHEMA} CASCADE".encode())
@@ -246,45 +241,6 @@ def test_starts_are_not_planned_anew_each_time(dsn: str, keyed: bool) -> None:
             assert generic > 10
         finally:
             connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
-
-
-@pytest.fixture
-def fresh(dsn: str) -> Iterator[psycopg.Connection[Any]]:
-    """A session of an empty schema."""
-    schema = f"{SCHEMA}_fresh"
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        migrate(connection, schema)
-        yield connection
-        connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
-
-
-def test_what_a_turn_says_is_planned_once_and_never_compiled(fresh: psycopg.Connection[Any]) -> None:
-    """For arrays of one element the server holds a plan made for them to be cheaper, and makes it each time anew."""
-
-    said = [pin_plans(), *hot_statements().values()]
-    for _ in range(15):
-        with fresh.transaction():  # a driver prepares anew what it said in one that was rolled back
-            for statement in said:
-                drive(fresh, statement, f"{SCHEMA}_fresh", own_transaction=False)
-            fresh.execute(f"DELETE FROM {SCHEMA}_fresh.attempts".encode())
-            fresh.execute(f"DELETE FROM {SCHEMA}_fresh.jobs".encode())
-            assert fresh.execute("SHOW jit").fetchall() == [("off",)]
-    anew = "SELECT statement FROM pg_prepared_statements WHERE custom_plans > 0"
-    assert fresh.execute(anew).fetchall() == []
-    ((planned,),) = fresh.execute("SELECT count(*) FROM pg_prepared_statements WHERE generic_plans > 5").fetchall()
-    assert planned >= len(said)
-
-
-def test_a_start_does_not_walk_the_runs_with_a_plan_made_when_there_were_none(
-    prepared: psycopg.Connection[Any],
-) -> None:
-    statement = start_runs(new_runs(1), CHANNEL, always_notify=False)
-    with prepared.transaction(force_rollback=True):
-        prepared.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        row = prepared.execute(execute(prepared, statement, "EXPLAIN (ANALYZE, FORMAT JSON) ")).fetchone()
-    assert row is not None
-    read = [node for node in nodes(row[0][0]["Plan"]) if node.get("Relation Name") == "runs" and "Alias" in node]
-    assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in read) == 0, read
 
 
 def test_explaining_a_run_reads_little_of_a_full_database(prepared: psycopg.Connection[Any]) -> None:
