@@ -132,6 +132,12 @@ def soak(session: nox.Session) -> None:
     _verify(session)
 
 
+@nox.session
+def bloat(session: nox.Session) -> None:
+    """Load it for five minutes and see that tables stay as small as vacuum can keep them; ``-- --seconds 600``."""
+    _verify(session)
+
+
 def _verify(session: nox.Session) -> None:
     install(session, *SQUIDMESH, groups=("test",))
     session.run("python", "-m", f"examples.verification.{session.name}", *session.posargs)

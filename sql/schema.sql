@@ -60,7 +60,10 @@ CREATE TABLE squidmesh.runs (
     error jsonb,                       -- why it is failing or has failed
     payload jsonb NOT NULL,            -- what it was started with
     schedule jsonb                     -- of a run that a schedule started: which one, for which nominal time
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 50,                          -- all runs of a turn are updated at once: with 70 a fifth of the
+                                                 -- updates leave their page, and the table is half as large again
+        autovacuum_vacuum_scale_factor = 0.05,   -- pages clean themselves up: this is for what retention deletes
+        autovacuum_vacuum_cost_delay = 0);       -- no pauses: after updates in place the indexes need nothing
 -- No index on status, on purpose: each step of each run would have to touch it.
 
 -- Lists of runs, newest first, page by page. Without the id, which orders those of one instant: an index that has it
@@ -92,7 +95,8 @@ CREATE TABLE squidmesh.jobs (
     defers integer NOT NULL DEFAULT 0,       -- how often it asked to come back later
     priority smallint NOT NULL,              -- smaller is sooner
     lane smallint NOT NULL,                  -- 0: may be claimed ahead; 1: only to be started at once (irreversible);
-                                             -- 2: one at a time, because a worker died with it; 3: nothing executes
+                                             -- 2: one at a time, because a worker died with it; 3: nothing executes;
+                                             -- 4 and 5: as 1 and 2, and as its meters allow
     crashes smallint NOT NULL DEFAULT 0,     -- how often a worker died with it
     started boolean NOT NULL DEFAULT false,  -- whether it was claimed to be started at once: a crash then counts
     cancelled boolean NOT NULL DEFAULT false,  -- its run is ending: the step that executes is asked to stop
@@ -103,9 +107,15 @@ CREATE TABLE squidmesh.jobs (
     queue text NOT NULL,
     reason text,                             -- parked: unknown_step, quarantined, interrupted, pause, approval, signal;
                                              -- else why it was deferred
+    meters text COLLATE "C",                 -- what it shares with others: three lines, each may be empty: the meter of
+                                             -- its limit, of its rate, of its queue's limit; null: nothing
     PRIMARY KEY (run_id, slot)
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
-        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 50,                          -- as for runs
+        autovacuum_vacuum_scale_factor = 0,      -- not by the share that is dead: a million may sleep
+        autovacuum_vacuum_threshold = 5000,
+        autovacuum_analyze_scale_factor = 0,     -- the same; workers pin their plans and do not depend on it
+        autovacuum_analyze_threshold = 20000,
+        autovacuum_vacuum_cost_delay = 0);       -- no pauses: it takes milliseconds, beside a million, too
 
 -- Claiming: of each queue and lane the best few, read in order and no further.
 CREATE INDEX jobs_ready ON squidmesh.jobs (queue, lane, priority, ready_at) WHERE state = 'ready';
@@ -115,6 +125,27 @@ CREATE INDEX jobs_sleeping ON squidmesh.jobs (queue, run_at) WHERE state = 'slee
 CREATE INDEX jobs_claimed ON squidmesh.jobs (worker) WHERE state = 'claimed';
 -- What waits for a worker that knows the step; not what waits for people, of which there may be very much.
 CREATE INDEX jobs_unknown ON squidmesh.jobs (queue) WHERE state = 'parked' AND reason = 'unknown_step';
+-- Claiming what is metered: which meters there are ready jobs of, and of each the best few.
+CREATE INDEX jobs_metered ON squidmesh.jobs (queue, meters, priority, ready_at)
+    WHERE state = 'ready' AND meters IS NOT NULL;
+-- How much of a limit is taken.
+CREATE INDEX jobs_holding ON squidmesh.jobs (split_part(meters, E'\n', 1))
+    WHERE state = 'claimed' AND meters IS NOT NULL;
+-- How much of a queue's limit is taken.
+CREATE INDEX jobs_holding_queue ON squidmesh.jobs (queue) WHERE state = 'claimed' AND meters IS NOT NULL;
+
+-- meters: what is left of rates, and what is paused. A meter without a row is full and open. Whoever writes one holds
+-- the advisory lock of its name; how much of a limit is taken is not stored, it is counted among the claimed jobs.
+CREATE TABLE squidmesh.meters (
+    name text COLLATE "C" PRIMARY KEY,  -- definition=key; a definition is workflow/step:key, or a name that steps share
+    tokens float8,                      -- how many jobs could begin at refilled_at; null: as many as the rate allows
+    refilled_at timestamptz,            -- when tokens was written
+    paused_until timestamptz,           -- nothing of it begins before
+    idle_at timestamptz NOT NULL        -- from when on the row says no more than no row would
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+
+-- Which rows may go.
+CREATE INDEX meters_idle ON squidmesh.meters (idle_at);
 
 -- attempts: what ended, in order. Rows are inserted once and never changed.
 CREATE TABLE squidmesh.attempts (
@@ -136,9 +167,10 @@ CREATE TABLE squidmesh.attempts (
     error jsonb,                       -- why it did not complete
     output jsonb,                      -- what it added to the run's context (a compensation adds nothing)
     PRIMARY KEY (run_id, seq)          -- the only index: every reader asks for one run, from some seq on
-) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);  -- in small portions: new pages are marked as never to change
 
--- audit_events: what was done to a run, by people and by the runtime.
+-- audit_events: what was done to a run, by people and by the runtime. Inserted once, and few beside attempts: the
+-- server's defaults for vacuum serve it, as they serve signals, which are read by run, and the small tables below.
 CREATE TABLE squidmesh.audit_events (
     run_id uuid NOT NULL,
     at timestamptz NOT NULL,

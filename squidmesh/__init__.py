@@ -57,6 +57,7 @@ from squidmesh.errors import (
     WorkflowNotFound,
 )
 from squidmesh.explanation import Action, Cause, Explanation, Reason
+from squidmesh.meters import Limit, Rate
 from squidmesh.payload import now, today
 from squidmesh.records import (
     Attempt,
@@ -110,10 +111,12 @@ __all__ = [
     "InvalidOutput",
     "InvalidPayload",
     "InvalidRunId",
+    "Limit",
     "NotFound",
     "NotRetryable",
     "NotWaiting",
     "Outcome",
+    "Rate",
     "Reason",
     "RequestError",
     "Retry",

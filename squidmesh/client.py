@@ -53,6 +53,7 @@ class SquidMesh(Control):
         polling_only: Do without LISTEN.
         prepared_statements: False behind a pooler that cannot keep them.
         max_connections: Size of the pool.
+        queue_limits: How many steps of a queue may execute at once, on all workers together.
 
     Raises:
         DefinitionError: A workflow is declared wrongly.

@@ -19,6 +19,7 @@ from squidmesh.timetable import Policy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from squidmesh.meters import Limit, Rate
     from squidmesh.records import JSONObject
 
 FORMAT: Final = 2
@@ -68,6 +69,8 @@ class Options:
         compensate_retry: How often its compensation is tried.
         transaction: Whether its writes, its result and its successor are one commit.
         timeout: Seconds from the start of its body after which an attempt has failed; None: it may take its time.
+        limit: How many of it may execute at once; None: as many as there is room for.
+        rate: How often it may begin.
     """
 
     retry: Retry = NEVER
@@ -76,9 +79,14 @@ class Options:
     compensate_retry: Retry = COMPENSATION_RETRY
     transaction: bool = False
     timeout: float | None = None
+    limit: Limit | None = None
+    rate: Rate | None = None
 
     def to_json(self) -> JSONObject:
-        """The options as stored with the graph; those that came later only where they are used."""
+        """The options as stored with the graph; those that came later only where they are used.
+
+        Limits and rates are not: a worker runs no step whose code it lacks, and whoever runs it goes by its own code.
+        """
         said: JSONObject = {"retry": self.retry.to_json(), "queue": self.queue, "priority": self.priority}
         if self.compensate_retry != COMPENSATION_RETRY:
             said["compensate_retry"] = self.compensate_retry.to_json()

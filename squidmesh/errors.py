@@ -505,6 +505,8 @@ class StepError(SquidMeshError):
         retryable: False gives up at once; None leaves it to the step's ``Retry``; True is stronger than its ``on`` and
             ``give_up_on``, not than its ``max_attempts``.
         retry_after: Seconds (or timedelta) to wait before the next attempt, in place of the step's backoff.
+        pause: Whether nothing else begins before ``retry_after`` that shares the step's ``rate=`` (or, without one, its
+            ``limit=``) for the same value of the key; without any of them it changes nothing.
     """
 
     code = "step_error"
@@ -516,9 +518,11 @@ class StepError(SquidMeshError):
         details: Mapping[str, JSON] | None = None,
         retryable: bool | None = None,
         retry_after: float | timedelta | None = None,
+        pause: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.pause = pause
         self.retryable = retryable
         self.retry_after = retry_after.total_seconds() if isinstance(retry_after, timedelta) else retry_after
         self._details = dict(details or {})
@@ -545,12 +549,26 @@ class Fail(StepError):
 
 
 class RetryAfter(StepError):
-    """Use an attempt and come back after ``delay`` (seconds or timedelta) instead of the step's backoff."""
+    """Use an attempt and come back after ``delay`` (seconds or timedelta) instead of the step's backoff.
+
+    Args:
+        delay: Seconds or timedelta, not negative.
+        message: Why, for people.
+        pause: Whether what shares the step's ``rate=`` or ``limit=`` waits as long, too.
+        details: What else is worth storing.
+    """
 
     code = "retry_after"
 
-    def __init__(self, delay: float | timedelta, message: str = "asked to be retried later", **details: JSON) -> None:
-        super().__init__(message, details=details, retryable=True, retry_after=delay)
+    def __init__(
+        self,
+        delay: float | timedelta,
+        message: str = "asked to be retried later",
+        *,
+        pause: bool = False,
+        **details: JSON,
+    ) -> None:
+        super().__init__(message, details=details, retryable=True, retry_after=delay, pause=pause)
 
 
 class InvalidInput(StepError):
@@ -577,9 +595,11 @@ class Defer(Exception):
     Args:
         delay: Seconds or timedelta, not negative.
         reason: Shown to whoever asks what the run is waiting for.
+        pause: Whether what shares the step's ``rate=`` or ``limit=`` waits as long, too.
     """
 
-    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+    def __init__(self, delay: float | timedelta, reason: str = "", *, pause: bool = False) -> None:
         super().__init__(reason or "deferred")
+        self.pause = pause
         self.delay = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
         self.reason = reason

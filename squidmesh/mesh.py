@@ -159,9 +159,10 @@ class Mesh:
         polling_only: bool = False,
         prepared_statements: bool = True,
         max_connections: int = 10,
+        queue_limits: Mapping[str, int] | None = None,
     ) -> None:
         self.schema = check_schema_name(schema)
-        self.registry = Registry(workflows)
+        self.registry = Registry(workflows, queue_limits or {})
         self.events = EventBus()
         self._address = Address(
             dsn=dsn,

@@ -73,6 +73,15 @@ class Lane(IntEnum):
     """As ALONE, and one at a time: a worker already died with it."""
     CLOCK = 3
     """Nothing executes, its time has come: also by a worker that has no free slot."""
+    METERED = 4
+    """As ALONE, and as its meters allow."""
+    METERED_SUSPECT = 5
+    """As SUSPECT, and as its meters allow."""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a worker already died with it."""
+        return self in (Lane.SUSPECT, Lane.METERED_SUSPECT)
 
 
 @hot_record(kw_only=True)
@@ -97,6 +106,8 @@ class Job:
         crashes: How often a worker died with it after such a mark.
         defers: How often the step asked to come back later.
         reason: Why it is parked, or why it was deferred.
+        meters: The names of the limits and rates that it shares with others, a line each; None if it shares none.
+        waited: How many seconds it had been ready when it was claimed, as the claim returns it; else 0.
     """
 
     run_id: UUID
@@ -116,6 +127,8 @@ class Job:
     crashes: int = 0
     defers: int = 0
     reason: ParkedReason | str | None = None
+    meters: str | None = None
+    waited: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

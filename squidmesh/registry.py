@@ -6,10 +6,12 @@ is the stored definition, with the options of live code laid over it.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from squidmesh.definition import FORMAT, Definition, Step
 from squidmesh.errors import ConfigurationError, WorkflowNotFound
+from squidmesh.meters import MeterTable
 from squidmesh.planner.graph import Graph
 from squidmesh.planner.scheduling import KINDS
 from squidmesh.records import JobKind
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from squidmesh.authoring.functions import StepFunction
-    from squidmesh.records import Job, JSONObject
+    from squidmesh.records import JSON, Job, JSONObject
     from squidmesh.store.statements import Flow
     from squidmesh.workflow import Workflow
 
@@ -30,27 +32,32 @@ class Registry:
 
     Args:
         workflows: The live ones; they are checked and frozen.
+        queue_limits: How many steps of a queue may execute at once, on all workers together.
 
     Raises:
         DefinitionError: One of them is declared wrongly.
-        ConfigurationError: Two of them have the same name.
+        ConfigurationError: Two of them have the same name, or a limit is none.
     """
 
-    def __init__(self, workflows: Iterable[Workflow]) -> None:
+    def __init__(self, workflows: Iterable[Workflow], queue_limits: Mapping[str, int] = MappingProxyType({})) -> None:
         self.workflows: dict[str, Workflow] = {}
         self._graphs: dict[str, Graph] = {}
         self.unreadable: set[str] = set()
         """Fingerprints of the graphs that were stored in a newer format: others run those."""
+        self.meters = MeterTable.of(queue_limits)
+        """What steps of live code share, and queues."""
         for workflow in workflows:
             if self.workflows.setdefault(workflow.name, workflow) is not workflow:
                 raise ConfigurationError(f"two workflows are named {workflow.name!r}; names are unique in an app")
             definition = workflow.check()
             self._graphs[definition.fingerprint] = Graph(definition)
+            for step in definition.steps:
+                self.meters.declare(f"{workflow.name}/{step.name}", step.options.limit, step.options.rate)
 
     @property
     def knows(self) -> tuple[str, ...]:
-        """What live code can run: ``workflow/kind/step`` of each step, and ``workflow/timer/``."""
-        found: list[str] = []
+        """What live code can run: ``workflow/kind/step`` of each step, ``workflow/timer/``, ``meter/definition``."""
+        found: list[str] = [f"meter/{definition}" for definition in sorted(self.meters.definitions)]
         for name, workflow in self.workflows.items():
             found.append(f"{name}/{JobKind.TIMER}/")
             for step in workflow.check().steps:
@@ -100,6 +107,18 @@ class Registry:
         live = self.workflows.get(workflow)
         function = live.functions.get(step) if live else None
         return function.compensation if function and kind == JobKind.COMPENSATION else function
+
+    def meters_of(self, function: StepFunction[..., object], queue: str, state: Mapping[str, JSON]) -> str | None:
+        """What a job of a step shares with others, as it is filed; None if it shares nothing.
+
+        Args:
+            function: The step's function in live code.
+            queue: The queue that the job is filed under.
+            state: What its input is taken from.
+        """
+        options, step = function.options, f"{function.workflow}/{function.name}"
+        metering = self.meters.metering(step, options.limit, options.rate, queue)
+        return None if metering is None else metering.meters(state)
 
 
 def learn_graphs(registry: Registry, fingerprints: Iterable[str]) -> Flow[None]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from squidmesh.authoring.functions import StepFunction
     from squidmesh.authoring.reading import Reader, Reference, StepReference
+    from squidmesh.meters import Limit, Rate
     from squidmesh.retry import Retry, Seconds
     from squidmesh.timetable import CatchUp, OverlapName
 
@@ -190,6 +191,8 @@ class Workflow:
         visit_limit: int = DEFAULT_VISIT_LIMIT,
         transaction: bool = False,
         timeout: Seconds | None = None,
+        limit: Limit | None = None,
+        rate: Rate | None = None,
     ) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
 
     def step(
@@ -211,6 +214,8 @@ class Workflow:
         visit_limit: int = DEFAULT_VISIT_LIMIT,
         transaction: bool = False,
         timeout: Seconds | None = None,
+        limit: Limit | None = None,
+        rate: Rate | None = None,
     ) -> StepFunction[P, R] | Callable[[Callable[P, R]], StepFunction[P, R]]:
         """Declare a function as a step. What comes back is called like the function, and names the step elsewhere.
 
@@ -233,6 +238,8 @@ class Workflow:
             visit_limit: How often one run may reach it.
             transaction: Whether what it writes on ``ctx.connection``, its result and its successor are one commit.
             timeout: Seconds or timedelta from the start of its body, after which the attempt has failed.
+            limit: How many of it may execute at once on all workers together, as a whole or for each value of a key.
+            rate: How many attempts at it may begin in a period, likewise.
         """
         given = Given(
             output=output,
@@ -248,6 +255,8 @@ class Workflow:
             compensatable=compensatable,
             transaction=transaction,
             timeout=timeout,
+            limit=limit,
+            rate=rate,
         )
         frame = inspect.currentframe()
         caller = frame.f_back if frame else None

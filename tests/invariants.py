@@ -47,6 +47,8 @@ ALWAYS = {
         SELECT run_id, step FROM squidmesh.jobs WHERE state = 'claimed' AND worker IS NULL""",
     "a sleeping job will never wake": """
         SELECT run_id, step FROM squidmesh.jobs WHERE (state = 'sleeping') <> (run_at IS NOT NULL)""",
+    "a job shares a limit and is claimed without asking it, or the other way round": """
+        SELECT run_id, step FROM squidmesh.jobs WHERE (lane >= 4) <> (meters IS NOT NULL) AND state <> 'claimed'""",
     "a parked job has no reason": """
         SELECT run_id, step FROM squidmesh.jobs WHERE state = 'parked' AND reason IS NULL""",
 }

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "squidmesh"
 
 LAYERS = (
     {"errors", "states", "records", "clock", "explanation"},
-    {"authoring", "context", "cron", "definition", "payload", "retry", "timetable", "values", "workflow"},
+    {"authoring", "context", "cron", "definition", "meters", "payload", "retry", "timetable", "values", "workflow"},
     {"planner"},
     {"store"},
     {

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from squidmesh.clock import new_id
+from squidmesh.meters import MeterTable, Rate
 from squidmesh.planner.deploy import NewNeed
 from squidmesh.planner.firing import Firing, Skip, SkipReason
 from squidmesh.planner.outcome import Output
@@ -22,7 +23,7 @@ from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAud
 from squidmesh.planner.progress import Progress
 from squidmesh.records import Lane, Tick
 from squidmesh.states import AttemptStatus, RunStatus
-from squidmesh.store import jobs, runs, saving, schedules, sight, transactions, workers
+from squidmesh.store import jobs, meters, runs, saving, schedules, sight, transactions, workers
 from squidmesh.store.database import drive
 from squidmesh.store.migrations import Migration, known_migrations, migrate
 from squidmesh.store.statements import Statement, sql_folder, sql_of
@@ -154,6 +155,7 @@ def a_plan() -> Plan:
         flag=True,
         signals=[NewSignal(name="paid", key="1", payload=Output.of({}), seq=2, consumed_by=None)],
         consumed=[ConsumedSignal(name="paid", key="1", consumed_by=1)],
+        pauses=[("w/s", 5.0)],
     )
 
 
@@ -214,6 +216,7 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         limit=1,
     )
     room = [jobs.Room("q", Lane.AHEAD, 1)]
+    known = MeterTable({"w/s": 5, "@q": 9}, {"w/s:key": Rate(10, per=1)}, {"q": "@q"})
     return {
         runs.lock_runs: ([run],),
         runs.lock_run: (run,),
@@ -247,6 +250,9 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         jobs.pin_plans: (),
         jobs.notify: ("c", ["p"]),
         jobs.notify_idle: ("c", ["q"]),
+        meters.lock_meters: ({"q": ""}, known),
+        meters.pause_meters: ([("w/s", 5.0)],),
+        meters.delete_idle_meters: (),
         transactions.read_transaction: (),
         transactions.limit_wait: (1.0,),
         workers.register_worker: (record, 1.0),
@@ -275,6 +281,7 @@ def examples() -> list[Statement[Any]]:
     made = [function(*arguments) for function, arguments in example_calls().items()]
     made += [runs.start_runs(new_runs(), "c", always_notify=True)]
     made += [runs.start_keyed(new_runs(), "k", "c", always_notify=True), workers.set_idle(uuid4(), idle=True)]
+    made.append(meters.claim_metered(uuid4(), 1, {"q": 1}, MeterTable(), suspect=True))
     made.append(schedules.start_scheduled_runs(scheduled_runs(), "c", always_notify=True))
     return [*made, *saving.save_plans([a_plan()], "c")]
 
@@ -282,12 +289,12 @@ def examples() -> list[Statement[Any]]:
 def test_there_is_an_example_of_every_store_function() -> None:
     public: set[Callable[..., Any]] = {
         function
-        for module in (jobs, runs, schedules, sight, transactions, workers)
+        for module in (jobs, meters, runs, schedules, sight, transactions, workers)
         for name, function in vars(module).items()
         if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
     }
     starts = {runs.start_runs, runs.start_keyed, schedules.start_scheduled_runs}
-    assert public == {*example_calls(), *starts, workers.set_idle}
+    assert public == {*example_calls(), *starts, workers.set_idle, meters.claim_metered}
 
 
 @pytest.mark.parametrize("statement", examples(), ids=lambda statement: statement.name)

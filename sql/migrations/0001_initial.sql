@@ -65,6 +65,7 @@ CREATE TABLE squidmesh.jobs (
     step text NOT NULL,
     queue text NOT NULL,
     reason text,
+    meters text COLLATE "C",
     PRIMARY KEY (run_id, slot)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
@@ -73,6 +74,21 @@ CREATE INDEX jobs_ready ON squidmesh.jobs (queue, lane, priority, ready_at) WHER
 CREATE INDEX jobs_sleeping ON squidmesh.jobs (queue, run_at) WHERE state = 'sleeping';
 CREATE INDEX jobs_claimed ON squidmesh.jobs (worker) WHERE state = 'claimed';
 CREATE INDEX jobs_unknown ON squidmesh.jobs (queue) WHERE state = 'parked' AND reason = 'unknown_step';
+CREATE INDEX jobs_metered ON squidmesh.jobs (queue, meters, priority, ready_at)
+    WHERE state = 'ready' AND meters IS NOT NULL;
+CREATE INDEX jobs_holding ON squidmesh.jobs (split_part(meters, E'\n', 1))
+    WHERE state = 'claimed' AND meters IS NOT NULL;
+CREATE INDEX jobs_holding_queue ON squidmesh.jobs (queue) WHERE state = 'claimed' AND meters IS NOT NULL;
+
+CREATE TABLE squidmesh.meters (
+    name text COLLATE "C" PRIMARY KEY,
+    tokens float8,
+    refilled_at timestamptz,
+    paused_until timestamptz,
+    idle_at timestamptz NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+
+CREATE INDEX meters_idle ON squidmesh.meters (idle_at);
 
 CREATE TABLE squidmesh.attempts (
     run_id uuid NOT NULL,

@@ -4,7 +4,7 @@
 --   unreadable text[]               fingerprints of graphs that it cannot read: it would only park their jobs again
 --   worker uuid, claim bigint       the fence under which they are handed out
 -- Returns: the jobs.
--- Locks: jobs FOR UPDATE SKIP LOCKED. Index: jobs_unknown, runs_pkey.
+-- Locks: jobs FOR UPDATE SKIP LOCKED. Index: jobs_unknown, jobs_pkey, runs_pkey.
 WITH found AS MATERIALIZED (
     SELECT parked.run_id, parked.slot
       FROM unnest(%(queues)s::text[], %(limits)s::int[]) AS wanted (queue, most)
@@ -19,11 +19,13 @@ WITH found AS MATERIALIZED (
               FOR UPDATE OF j SKIP LOCKED) AS parked
 ), claimed AS (
     UPDATE squidmesh.jobs j
-       SET state = 'claimed', worker = %(worker)s::uuid, claim = %(claim)s::bigint, started = j.lane IN (1, 2),
-           reason = NULL
+       SET state = 'claimed', worker = %(worker)s::uuid, claim = %(claim)s::bigint, started = j.lane NOT IN (0, 3),
+           reason = NULL,
+           -- What they share with others was not asked here: their worker files them under it before they begin.
+           lane = CASE j.lane WHEN 4 THEN 1 WHEN 5 THEN 2 ELSE j.lane END, meters = NULL
       FROM found
      WHERE j.run_id = ANY (ARRAY[found.run_id]) AND j.slot = found.slot  -- see pin_plans
     RETURNING j.run_id, j.slot, j.state, j.kind, j.step, j.visit, j.attempt, j.saw, j.queue, j.priority, j.lane,
-              j.worker, j.claim, j.started, j.crashes, j.defers, j.reason
+              j.worker, j.claim, j.started, j.crashes, j.defers, j.reason, j.meters
 )
 SELECT * FROM claimed

@@ -4,7 +4,7 @@
 -- Locks: jobs FOR UPDATE; a claim in flight is waited for (it comes last in its transaction and never waits itself).
 -- Index: jobs_pkey.
 SELECT run_id, slot, state, kind, step, visit, attempt, saw, queue, priority, lane, worker, claim, started, crashes,
-       defers, reason
+       defers, reason, meters
   FROM squidmesh.jobs
  WHERE run_id = ANY (%(run_ids)s::uuid[])
  ORDER BY run_id, slot

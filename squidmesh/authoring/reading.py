@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from keyword import iskeyword
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 from squidmesh.definition import (
     COMPENSATION_RETRY,
@@ -20,12 +20,15 @@ from squidmesh.definition import (
     Options,
     Step,
 )
+from squidmesh.meters import Limit, Rate
 from squidmesh.records import SCHEDULE_KEY
 from squidmesh.retry import LONGEST_DELAY, NEVER, Retry, measured
 from squidmesh.values.misfit import quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+M = TypeVar("M", Limit, Rate)
 
 LONGEST_NAME: Final = 100
 
@@ -153,6 +156,18 @@ class Reader:
             self.note(problem)
         return default if found else value
 
+    def meter(self, option: str, value: object, kind: type[M], example: str) -> M | None:
+        """A limit or a rate, or None for none."""
+        if value is None:
+            return None
+        if not isinstance(value, kind):
+            self.note(f"{option}={quote(value)} must be a {kind.__name__}, such as {example}")
+            return None
+        found = value.problems()
+        for problem in found:
+            self.note(problem)
+        return None if found else value
+
     def until(self, value: object) -> Mapping[str, str | float]:
         """When a wait is over: an instant, or the key of the context that has one."""
         if isinstance(value, datetime):
@@ -211,6 +226,8 @@ class Given(NamedTuple):
     compensatable: object = True
     transaction: object = False
     timeout: object = None
+    limit: object = None
+    rate: object = None
 
     def read(self, reader: Reader, name: str) -> Step:
         """The step that they make."""
@@ -221,6 +238,8 @@ class Given(NamedTuple):
             compensate_retry=reader.retry("compensate_retry", self.compensate_retry, COMPENSATION_RETRY),
             transaction=reader.flag("transaction", self.transaction),
             timeout=reader.limit("timeout", self.timeout),
+            limit=reader.meter("limit", self.limit, Limit, 'Limit(5, key="account_id")'),
+            rate=reader.meter("rate", self.rate, Rate, 'Rate(100, per=60, key="account_id")'),
         )
         self._check_compensation(reader)
         return Step(

@@ -180,10 +180,10 @@ def _resolution(job: Job, given: str | None, output: Output | None) -> str:
 def _resolve(draft: Draft, job: Job, resolution: str, output: Output | None, remark: Remark) -> None:
     step = draft.graph.steps[job.step]
     if resolution == "rerun":
-        lane = lane_of(job.kind, irreversible=step.irreversible)
+        lane = lane_of(job.kind, irreversible=step.irreversible)  # its worker files it under what it shares
         # A gate's time-out is decided again; until then it waits for what it always waited for.
         reason = PARKED[step.kind][0] if step.kind in PARKED else None
-        draft.again(job, replace(NextJob.same(job), crashes=0, lane=lane, reason=reason))
+        draft.again(job, replace(NextJob.same(job), crashes=0, lane=lane, reason=reason, meters=None))
     elif resolution == "completed":
         undone = job.kind == JobKind.COMPENSATION
         draft.record(job, AttemptStatus.COMPLETED, outcome=Outcome.OK, output=output)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from squidmesh.errors import InconsistentRun
+from squidmesh.meters import meter_to_pause
 from squidmesh.planner.facts import NeedsMore
 from squidmesh.planner.plan import ConsumedSignal, LockedRun, NewAttempt, NewAudit, NewSignal, NextJob, Plan
 from squidmesh.planner.progress import visit_key
@@ -66,6 +67,7 @@ class Draft:
         self.signals: tuple[NewSignal, ...] = ()
         self.consumed: tuple[ConsumedSignal, ...] = ()
         self.discarded: list[Finding] = []
+        self.pauses: tuple[tuple[str, float], ...] = ()
         self.next: dict[int, NextJob | None] = {}
         """By slot: the job as it shall be, or None where it leaves."""
         self.freed: list[int] = []
@@ -167,6 +169,11 @@ class Draft:
         if reason.needs_human:
             self.trouble(job, reason)
 
+    def pause(self, job: Job, seconds: float) -> None:
+        """Nothing that shares a meter with the job may begin for some time; if it shares none, it alone waits."""
+        if job.meters is not None:
+            self.pauses = (*self.pauses, (meter_to_pause(job.meters), seconds))
+
     def trouble(self, job: Job | NextJob, reason: ParkedReason) -> None:
         """A person is needed, because something went wrong with the job."""
         self.attention = reason
@@ -266,6 +273,7 @@ class Draft:
             flag=status.ending and not self.run.status.ending,
             signals=self.signals,
             consumed=self.consumed,
+            pauses=self.pauses,
         )
         if self.progress.deadline and (status.ending or status.terminal):
             self._drop_deadline(plan)

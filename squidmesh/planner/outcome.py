@@ -55,12 +55,14 @@ class Failed:
         retryable: Whether the step's policy may give it another attempt.
         retry_after: Seconds that replace the policy's delay.
         chance: A random number in [0, 1) for the policy's jitter.
+        pause: Whether nothing that shares its meter may begin before ``retry_after``.
     """
 
     error: JSONObject
     retryable: bool = True
     retry_after: float | None = None
     chance: float = 0.0
+    pause: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,17 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The body asked to come back after ``delay`` seconds, without using an attempt."""
+    """The body asked to come back after ``delay`` seconds, without using an attempt.
+
+    Args:
+        delay: Seconds.
+        reason: Why.
+        pause: Whether nothing that shares its meter may begin before.
+    """
 
     delay: float
     reason: str
+    pause: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,17 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class Filed:
+    """Not begun, but given back by a worker that knows what it shares with others.
+
+    Args:
+        meters: Those; None if it shares nothing any more.
+    """
+
+    meters: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """The worker that claimed it has no function for this step."""
 
@@ -115,7 +135,9 @@ class Broken:
     error: JSONObject
 
 
-Happening: TypeAlias = Completed | Failed | TimedOut | Elapsed | Deferred | Abandoned | Returned | Unknown | Broken
+Happening: TypeAlias = (
+    Completed | Failed | TimedOut | Elapsed | Deferred | Abandoned | Returned | Filed | Unknown | Broken
+)
 
 
 @hot_record()

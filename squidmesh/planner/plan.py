@@ -117,6 +117,7 @@ class NextJob:
         same_visit: Whether it goes on with the visit that the job stood for already.
         worker: Who has it: the planner makes jobs ready; a worker that keeps the successor says so here.
         claim: The claim number under which it is kept.
+        meters: What it is filed under; the planner does not ask what a step shares with others, the worker says so.
     """
 
     slot: int
@@ -136,6 +137,7 @@ class NextJob:
     same_visit: bool = False
     worker: UUID | None = None
     claim: int = 0
+    meters: str | None = None
 
     @staticmethod
     def same(job: Job) -> NextJob:
@@ -154,6 +156,7 @@ class NextJob:
             defers=job.defers,
             reason=job.reason if job.kind in (JobKind.GATE, JobKind.SIGNAL) else None,
             same_visit=True,
+            meters=job.meters,
         )
 
     def after(self, delay: float) -> NextJob:
@@ -183,6 +186,7 @@ class Plan:
         flag: Whether the jobs that still execute are to be told to stop.
         signals: Signals to insert.
         consumed: Signals that were kept, and are consumed now.
+        pauses: MeterTable that are paused, and for how many seconds.
     """
 
     run: LockedRun
@@ -201,6 +205,7 @@ class Plan:
     flag: bool = False
     signals: Sequence[NewSignal] = ()
     consumed: Sequence[ConsumedSignal] = ()
+    pauses: Sequence[tuple[str, float]] = ()
 
     @property
     def jobs(self) -> list[NextJob]:

@@ -21,13 +21,14 @@ from squidmesh.planner.outcome import (
     Deferred,
     Elapsed,
     Failed,
+    Filed,
     Returned,
     TimedOut,
     Unknown,
 )
 from squidmesh.planner.plan import NextJob, StartPlan
 from squidmesh.planner.progress import Undo, visit_key
-from squidmesh.planner.scheduling import add_deadline, lead_on, output_of, schedule, settle
+from squidmesh.planner.scheduling import add_deadline, filed, lead_on, output_of, schedule, settle
 from squidmesh.records import BODILESS, JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
 
@@ -85,7 +86,7 @@ def plan_findings(
         if job is None or finding.slot in draft.next or not _fence_holds(job, finding):
             draft.discarded.append(finding)
             continue
-        draft.executed |= not isinstance(finding.happening, (Returned, Unknown))
+        draft.executed |= not isinstance(finding.happening, (Returned, Filed, Unknown))
         if draft.ending is not None and graph.readable and job.kind != JobKind.COMPENSATION:
             _settle_ending(draft, job, finding)
         else:
@@ -190,7 +191,7 @@ def _settle_ending(draft: Draft, job: Job, finding: Finding) -> None:
             draft.record(job, AttemptStatus.FAILED, finding, error=error)
         case Abandoned(error) | Broken(error):
             draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
-        case Deferred() | Returned() | Unknown() | Elapsed():
+        case Deferred() | Returned() | Filed() | Unknown() | Elapsed():
             error = {"type": "Cancelled", "message": f"the run was {draft.ending} before the step was done"}
             draft.record(job, AttemptStatus.CANCELLED, finding, error=error)
     draft.leave(job)
@@ -205,13 +206,13 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
             _elapse(draft, job, finding)
         case Failed() | TimedOut() as failed:
             _fail(draft, job, finding, failed)
-        case Deferred(delay, reason):
-            later = replace(NextJob.same(job), defers=job.defers + 1, reason=reason).after(delay)
-            draft.again(job, later)
+        case Deferred() as deferred:
+            _defer(draft, job, deferred)
         case Abandoned() as abandoned:
             _abandon(draft, job, finding, abandoned)
-        case Returned():
-            draft.again(job, NextJob.same(job))
+        case Returned() | Filed() as unbegun:
+            same = NextJob.same(job)
+            draft.again(job, filed(same, unbegun.meters, draft.graph) if isinstance(unbegun, Filed) else same)
         case Unknown():
             draft.park(job, ParkedReason.UNKNOWN_STEP)
         case Broken() if job.kind == JobKind.TIMER:
@@ -220,6 +221,13 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
         case Broken(error):
             draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
             draft.park(job, ParkedReason.QUARANTINED)
+
+
+def _defer(draft: Draft, job: Job, deferred: Deferred) -> None:
+    if deferred.pause:
+        draft.pause(job, deferred.delay)
+    later = replace(NextJob.same(job), defers=job.defers + 1, reason=deferred.reason).after(deferred.delay)
+    draft.again(job, later)
 
 
 def _complete(draft: Draft, job: Job, finding: Finding, outcome: str, output: Output | None) -> None:
@@ -271,6 +279,8 @@ def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed | TimedOut) -
     if failed.retry_after is not None and policy.max_attempts == 1:
         error = {**error, "hint": "the step asked to be retried, but declares no Retry; add retry=Retry(...)"}
     draft.record(job, AttemptStatus.FAILED, finding, error=error)
+    if failed.pause and failed.retry_after is not None:
+        draft.pause(job, failed.retry_after)
     if delay is not None:
         delay = failed.retry_after if failed.retry_after is not None else delay
         draft.again(job, replace(NextJob.same(job), attempt=job.attempt + 1).after(delay))
@@ -300,5 +310,6 @@ def _abandon(draft: Draft, job: Job, finding: Finding, abandoned: Abandoned) -> 
     elif crashes >= CRASH_BUDGET:
         draft.park(job, ParkedReason.QUARANTINED)
     else:
-        lane = job.lane if abandoned.cut_off else Lane.SUSPECT
+        suspect = Lane.SUSPECT if job.meters is None else Lane.METERED_SUSPECT
+        lane = job.lane if abandoned.cut_off else suspect
         draft.again(job, replace(NextJob.same(job), crashes=crashes, lane=lane))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from squidmesh.definition import Step
     from squidmesh.planner.draft import Draft
+    from squidmesh.planner.graph import Graph
     from squidmesh.records import JSON, JSONObject
 
 KINDS: Final[Mapping[StepKind, JobKind]] = {
@@ -113,6 +114,23 @@ def lane_of(kind: JobKind | str, *, irreversible: bool) -> Lane:
     if kind in BODILESS:
         return Lane.CLOCK
     return Lane.ALONE if irreversible and kind != JobKind.COMPENSATION else Lane.AHEAD
+
+
+def filed(job: NextJob, meters: str | None, graph: Graph) -> NextJob:
+    """The job in the lane of what it shares with others; the planner itself never asks what that is.
+
+    Args:
+        job: The job, which has not begun.
+        meters: The names of its meters; None if it shares nothing.
+        graph: The graph that its run started with.
+    """
+    if meters is None:
+        plain = lane_of(job.kind, irreversible=graph.steps[job.step].irreversible)
+        lane = Lane.SUSPECT if job.lane.suspect else plain
+    else:
+        lane = Lane.METERED_SUSPECT if job.lane.suspect else Lane.METERED
+    job.meters, job.lane = meters, lane
+    return job
 
 
 def add_deadline(draft: Draft) -> None:

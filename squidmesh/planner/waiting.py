@@ -21,7 +21,7 @@ from squidmesh.planner.wording import (
     what_of,
     worker_json,
 )
-from squidmesh.records import JobKind, Lane
+from squidmesh.records import JobKind
 from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class Waiting:
             "workers": self.seen.servers,
         }
         if self._abandoned:
-            alone = ", alone and not beside others" if self.job.lane is Lane.SUSPECT else ""
+            alone = ", alone and not beside others" if self.job.lane.suspect else ""
             summary = f"{self.what} was abandoned ({error_text(self._last_error)}) and is to run again{alone}: {place}"
             details |= {"crashes": self.job.crashes, "last_error": self._last_error}
             return self._because(Reason.RESCUED, summary, **details)

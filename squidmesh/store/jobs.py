@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
@@ -22,14 +23,27 @@ NOBODY: Final = UUID(int=0)
 WAKE_BATCH = 1000
 """At most so many jobs of a queue are woken at once: what is due goes on in the next turn."""
 
+LOWEST: Final = -(2**15)
+HIGHEST: Final = 2**15 - 1
+"""The priorities that there can be: a smallint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many jobs of one lane of one queue may be claimed."""
+    """How many jobs of one lane of one queue may be claimed.
+
+    Args:
+        queue: The queue.
+        lane: The lane.
+        limit: At most so many.
+        floors: (priority, seconds) in order of priority: of these, only what became ready so long ago or later is
+            looked at; what is older was not ready when somebody looked. Of other priorities everything is.
+    """
 
     queue: str
     lane: Lane
     limit: int
+    floors: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,9 @@ def claim_jobs(worker: UUID, claim: int, rooms: Sequence[Room]) -> Statement[lis
         "queues": columns.texts(room.queue for room in rooms),
         "lanes": columns.whole(room.lane for room in rooms),
         "limits": columns.whole(room.limit for room in rooms),
+        "firsts": columns.texts(columns.whole([LOWEST, *(p for p, _ in room.floors)]) for room in rooms),
+        "ages": columns.texts(columns.numbers([None, *(age for _, age in room.floors)]) for room in rooms),
+        "belows": columns.texts(columns.whole([*(p for p, _ in room.floors), HIGHEST + 1]) for room in rooms),
         "kinds": columns.texts(JobKind),
         "worker": worker,
         "claim": claim,
@@ -138,7 +155,11 @@ def _material_of(row: Row) -> Material:
 
 
 def wake_jobs(
-    free: Mapping[str, int], channel: str = "", worker: UUID = NOBODY, most: int = WAKE_BATCH
+    free: Mapping[str, int],
+    channel: str = "",
+    worker: UUID = NOBODY,
+    most: int = WAKE_BATCH,
+    floors: Mapping[str, float] = MappingProxyType({}),
 ) -> Statement[Woken]:
     """Make due jobs ready, and learn when the next ones are due.
 
@@ -147,10 +168,12 @@ def wake_jobs(
         channel: Where workers that sleep are told of what is more than that.
         worker: Who wakes; it is not told.
         most: At most so many of each queue.
+        floors: Of these queues, only what was due so many seconds ago or later is looked at.
     """
     params: dict[str, object] = {
         "queues": columns.texts(free),
         "free": columns.whole(free.values()),
+        "ages": columns.numbers(floors.get(queue) for queue in free),
         "most": most,
         "channel": channel,
         "worker": worker,

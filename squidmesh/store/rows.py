@@ -32,7 +32,7 @@ def optional(text: str | None) -> Any:
 def job_of(row: Row) -> Job:
     """A job, from the columns that all statements on jobs share."""
     run_id, slot, state, kind, step, visit, attempt, saw, queue, priority, lane, worker, claim, started, *rest = row
-    crashes, defers, reason = rest
+    crashes, defers, reason, meters, *waited = rest
     return Job(
         run_id=run_id,
         slot=slot,
@@ -51,6 +51,8 @@ def job_of(row: Row) -> Job:
         crashes=crashes,
         defers=defers,
         reason=reason,
+        meters=meters,
+        waited=waited[0] if waited else 0.0,
     )
 
 

@@ -9,6 +9,7 @@ from squidmesh.records import Lane
 from squidmesh.states import JobState
 from squidmesh.store import columns
 from squidmesh.store.jobs import notify
+from squidmesh.store.meters import pause_meters
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
     sent = [(plan.run.id, signal) for plan in plans for signal in plan.signals]
     taken = [(plan.run.id, signal) for plan in plans for signal in plan.consumed]
     flagged = [plan.run.id for plan in plans if plan.flag]
+    paused = [pause for plan in plans for pause in plan.pauses]
     awaited = [f"run:{plan.run.id}" for plan in plans if plan.progress.watched and plan.finished]
     found = [
         _save_runs(plans) if plans else None,
@@ -47,6 +49,7 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
         _insert_signals(sent) if sent else None,
         _consume_signals(taken) if taken else None,
         Statement("flag_jobs", {"run_ids": columns.ids(flagged), "channel": channel}, nothing) if flagged else None,
+        pause_meters(paused) if paused else None,
         notify(channel, awaited) if awaited else None,
     ]
     return [statement for statement in found if statement is not None]
@@ -159,6 +162,7 @@ def _write_jobs(name: str, rows: Sequence[tuple[UUID, NextJob]]) -> Statement[No
         "crashes": columns.whole(job.crashes for job in jobs),
         "defers": columns.whole(job.defers for job in jobs),
         "reasons": columns.texts(job.reason for job in jobs),
+        "meters": columns.texts(job.meters for job in jobs),
         "same": columns.flags(job.same_visit for job in jobs),
     }
     return Statement(name, params, nothing)

@@ -54,7 +54,7 @@ def _sight(row: Row) -> Sight:
 
 _JOB = (
     *("slot", "state", "kind", "step", "visit", "attempt", "saw", "queue", "priority", "lane", "worker", "claim"),
-    *("started", "crashes", "defers", "reason"),
+    *("started", "crashes", "defers", "reason", "meters"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from datetime import timedelta
+from math import inf
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -265,10 +266,11 @@ class InlineWorker:
     # -- life and death ------------------------------------------------------------------------------------------
 
     def next_timer(self) -> datetime | None:
-        """When the next sleeping job is due."""
+        """When the next sleeping job is due, or something that is limited by a rate or paused may begin."""
         woken = self._session.ask(wake_jobs(dict.fromkeys(self.settings.queues, 0)))
-        seconds = min(woken.dues.values(), default=None)
-        return None if seconds is None else self._session.now + timedelta(seconds=seconds)
+        opens = self.engine.desk.walk.again - self.monotonic()
+        seconds = min([*woken.dues.values(), opens])
+        return None if seconds == inf else self._session.now + timedelta(seconds=max(seconds, 0.0))
 
     def beat(self) -> None:
         """Renew the lease: time has passed, and this worker lives."""

@@ -170,12 +170,13 @@ def failure(error: BaseException, ticket: Ticket) -> Happening:
     """What an exception that left a body means."""
     try:
         if isinstance(error, Defer):
-            return Deferred(_within_limits(error.delay), storable(str(error.reason)))
+            return Deferred(_within_limits(error.delay), storable(str(error.reason)), error.pause is True)
         retry_after = error.retry_after if isinstance(error, StepError) else None
         if retry_after is not None:
             retry_after = _within_limits(retry_after)
         retryable = _retryable(error, ticket.function.retry if ticket.function else None)
-        return Failed(describe(error, retryable=retryable), retryable, retry_after, random.random())  # noqa: S311
+        pause = isinstance(error, StepError) and error.pause is True
+        return Failed(describe(error, retryable=retryable), retryable, retry_after, random.random(), pause)  # noqa: S311
     except BaseException as second:  # noqa: BLE001 - an exception of user code may raise when it is looked at
         message = f"{type(error).__name__}, and {type(second).__name__} when it was asked what it is"
         return Failed({"type": type(error).__name__, "message": message, "retryable": False}, retryable=False)

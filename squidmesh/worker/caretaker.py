@@ -17,6 +17,7 @@ import psycopg
 from squidmesh.errors import CommitUnknown
 from squidmesh.events import WORKER_DECLARED_DEAD, Event, events_of
 from squidmesh.store.jobs import find_work, list_flagged, pin_plans
+from squidmesh.store.meters import delete_idle_meters
 from squidmesh.store.migrations import ensure_schema
 from squidmesh.store.statements import Batch
 from squidmesh.store.workers import (
@@ -136,6 +137,8 @@ class Caretaker:
             ticket = self._engine.desk.find(run_id, slot)
             if ticket is not None and ticket.claim == claim:
                 self._engine.tell_to_stop(ticket)
+        if self._engine.registry.meters.rates and self._calm_beats % LOOK_AFTER == 0:
+            self._link.ask(delete_idle_meters())
         for dead in self._lookout.judge(late, self._engine.monotonic()):
             self._rescue(dead)
         return not work and self._engine.knows_of(due)

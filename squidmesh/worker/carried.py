@@ -113,14 +113,23 @@ class CarriedRun:
         """The payload overlaid with what steps returned up to now."""
         return {**self.start, **self.outputs()}
 
+    def state_after(self, plan: Plan) -> JSONObject:
+        """The same, once a plan that is about to be saved is."""
+        return {**self.start, **merged_with(self.outputs(), plan)}
 
-def snapshot_of(outputs: JSONObject, plan: Plan) -> Output:
-    """What steps returned before and with a plan that is about to be saved, as one output."""
+
+def merged_with(outputs: JSONObject, plan: Plan) -> JSONObject:
+    """What steps returned before and with a plan that is about to be saved."""
     merged = dict(outputs)
     for attempt in plan.attempts:
         if attempt.output is not None and attempt.kind != "compensation":
             merged.update(attempt.output.value)
-    encoded = encode(merged, what="context", limit=LARGEST_SNAPSHOT)
+    return merged
+
+
+def snapshot_of(outputs: JSONObject, plan: Plan) -> Output:
+    """The same as one output."""
+    encoded = encode(merged_with(outputs, plan), what="context", limit=LARGEST_SNAPSHOT)
     return Output(encoded.text, encoded.value)
 
 

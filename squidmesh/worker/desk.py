@@ -6,16 +6,19 @@ It knows which tickets are out, what is carried of their runs, and how much more
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from squidmesh.definition import StepKind
-from squidmesh.planner.outcome import Finding, Happening, Returned
-from squidmesh.records import Lane
+from squidmesh.planner.outcome import Filed, Finding, Happening, Returned
+from squidmesh.planner.scheduling import filed
+from squidmesh.records import JobKind, Lane
 from squidmesh.states import JobState
 from squidmesh.store.jobs import Room
 from squidmesh.worker.carried import CarriedRun, fold
 from squidmesh.worker.permit import Permit
 from squidmesh.worker.ticket import Ticket
+from squidmesh.worker.walk import MeterWalk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,6 +57,7 @@ class Desk:
         self._elapsing = 0
         """Tickets of which nothing executes: they take no slot."""
         self._suspects = 0
+        self.walk = MeterWalk()
 
     # -- tickets come and go -------------------------------------------------------------------------------------
 
@@ -100,7 +104,12 @@ class Desk:
             self._elapsing += change
         else:
             self._in_hand[ticket.queue] += change
-            self._suspects += change * (ticket.lane is Lane.SUSPECT)
+            self._suspects += change * ticket.lane.suspect
+
+    @property
+    def may_have_suspect(self) -> bool:
+        """Whether nothing is in hand with which a worker has died already: at most one at a time is."""
+        return not self._suspects
 
     def forget_idle(self, runs: Iterable[CarriedRun]) -> None:
         """Forget the runs of which nothing is left in hand."""
@@ -145,7 +154,7 @@ class Desk:
                 found.append(Room(queue, Lane.AHEAD, ahead))
             if free > 0:
                 found.append(Room(queue, Lane.ALONE, free))
-                if not self._suspects and not any(room.lane is Lane.SUSPECT for room in found):
+                if self.may_have_suspect and not any(room.lane is Lane.SUSPECT for room in found):
                     found.append(Room(queue, Lane.SUSPECT, 1))
         return found
 
@@ -154,6 +163,34 @@ class Desk:
         if not seconds:
             return 0
         return min(int(self.settings.look_ahead * concurrency / max(seconds, 50e-6)), self.settings.most_ahead)
+
+    def metered_rooms(self, rooms: Iterable[Room], *, strays: bool) -> dict[str, int]:
+        """How many metered jobs of each queue may be claimed: those that can start at once.
+
+        Args:
+            rooms: What may be claimed of each lane.
+            strays: Whether to look also if this code has no limits: for what is filed under those that no code has.
+        """
+        if not (self.registry.meters or strays or self.walk.again <= self.monotonic()):
+            self.walk.again = inf
+            return {}
+        return {room.queue: room.limit for room in rooms if room.lane is Lane.ALONE}
+
+    def file(self, plan: Plan, run: CarriedRun) -> None:
+        """File what a plan makes live under what it shares with others, as whoever claims it would have to.
+
+        Only with the run's context at hand: else that does so.
+        """
+        if not self.registry.meters or run.upto != plan.run.seq:
+            return
+        graph, state = self.registry.graph(run.fingerprint), run.state_after(plan)
+        for job in plan.jobs:
+            function = self.registry.function(run.workflow, job.step)
+            if function is None or graph is None or job.same_visit or job.kind is not JobKind.STEP:
+                continue
+            meters = self.registry.meters_of(function, job.queue, state)
+            if meters is not None:
+                filed(job, meters, graph)
 
     # -- from jobs to tickets ------------------------------------------------------------------------------------
 
@@ -189,7 +226,7 @@ class Desk:
     ) -> Ticket:
         graph = self.registry.graph(run.fingerprint)
         function = self.registry.function(run.workflow, job.step, job.kind)
-        return Ticket(
+        ticket = Ticket(
             run=run,
             slot=job.slot,
             claim=claim,
@@ -203,8 +240,14 @@ class Desk:
             attempt=job.attempt,
             state=state,
             kept_since=since,
+            meters=job.meters,
             permit=Permit() if function is not None and function.transaction else None,
         )
+        if function is not None and (self.registry.meters or job.meters is not None):
+            meters = self.registry.meters_of(function, job.queue, state)
+            if meters != job.meters:
+                ticket.happening = Filed(meters)
+        return ticket
 
     def can_run(self, workflow: str, step: str, fingerprint: str) -> bool:
         """Whether this worker can do a step: it has the function, or the step needs none."""

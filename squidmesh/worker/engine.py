@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 from enum import Enum, auto
+from math import inf
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -29,6 +30,7 @@ from squidmesh.records import BODILESS, JobKind
 from squidmesh.registry import learn_graphs
 from squidmesh.worker import body
 from squidmesh.worker.desk import Desk
+from squidmesh.worker.floors import Floors
 from squidmesh.worker.isolation import save_isolated
 from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.turn import Turn, sleeps
@@ -117,6 +119,7 @@ class Engine:
         self.monotonic = monotonic
         self.inbox = inbox
         self.desk = Desk(registry, settings, monotonic)
+        self.floors = Floors()
         self.number = 0
         """Number of the latest turn: the claim number of what it hands out."""
         self.stopping = False
@@ -152,6 +155,7 @@ class Engine:
         """
         while not self.inbox.empty():
             self._take_in(self.inbox.get())
+        self.floors.forget()  # who drives it may set the clock
         self._vigil.look = Look.EVERYTHING if look else Look.NOTHING
         save_isolated(list(self._waiting), self._run_turn)
 
@@ -194,7 +198,7 @@ class Engine:
             self._take_in(message)
             message = self._next_message(0.0)
         now = self.monotonic()
-        return self._vigil.wake(now) or self._reconcile or any(self._due_runs(now))
+        return self._vigil.wake(now) or self._reconcile or self._has_due(now)
 
     def _next_message(self, patience: float | None) -> Message | None:
         if patience == 0.0:
@@ -211,9 +215,12 @@ class Engine:
     def _patience(self) -> float | None:
         """Seconds to wait for a message; 0 if there is work."""
         now = self.monotonic()
-        if self._vigil.look is not Look.NOTHING or self._reconcile or any(self._due_runs(now)):
+        if self._vigil.look is not Look.NOTHING or self._reconcile or self._has_due(now):
             return 0.0
-        return self._vigil.patience(now, (run.ask_again for run in self._waiting), stopping=self.stopping)
+        reasons = [run.ask_again for run in self._waiting]
+        if self.desk.walk.again < inf and not self.stopping:
+            reasons.append(self.desk.walk.again)
+        return self._vigil.patience(now, reasons, stopping=self.stopping)
 
     def _take_in(self, message: Message) -> None:
         match message:
@@ -318,6 +325,10 @@ class Engine:
         self._waiting.clear()
         self.worker, self._vigil.look = worker, Look.EVERYTHING
 
+    def _has_due(self, now: float) -> bool:
+        """Whether results are to be saved now, or metered jobs to be looked at."""
+        return any(self._due_runs(now)) or (self.desk.walk.again <= now and not self.stopping)
+
     def _due_runs(self, now: float) -> Iterator[CarriedRun]:
         return (run for run in self._waiting if run.ask_again <= now)
 
@@ -358,9 +369,17 @@ class Engine:
         # A turn that fails leaves it unknown what it did: the next one compares first.
         reconcile, self._reconcile = self._reconcile, True
         turn = Turn(self, batch, look=look, reconcile=reconcile, idle=idle)
+        asked = self.monotonic()
         self._link.ask(turn.flow())
+        self._note_floors(turn, asked)
         self._reconcile = turn.adopted
         self._apply(turn)
+
+    def _note_floors(self, turn: Turn, asked: float) -> None:
+        """Only once it has committed: what a turn claims in vain is as ready as it was before."""
+        self.floors.note_claimed(turn.rooms, turn.caught, asked)
+        if turn.dues is not None:
+            self.floors.note_woken(self.settings.queues, turn.dues, asked)
 
     def _apply(self, turn: Turn) -> None:
         """The turn has committed: bring memory up to date, hand the work out, then tell of it."""
@@ -370,6 +389,8 @@ class Engine:
         for queue, seconds in sleeps(turn.plans, self.settings.queues) if turn.dues is None else ():
             self._vigil.note_timer(queue, now + seconds)
         self._vigil.end_turn(now, turn.idle)
+        if turn.walked is not None and turn.metered is not None:
+            self.desk.walk.end(now, turn.walked, turn.metered)
         for ticket in turn.settled:
             self.desk.remove(ticket)
         for run in turn.batch:
@@ -408,6 +429,9 @@ class Engine:
         bodies: list[Ticket] = []
         elapsed: list[Ticket] = []
         for ticket in tickets:
+            if ticket.happening is not None:
+                self._keep_result(ticket)  # it is filed elsewhere first
+                continue
             bodiless = ticket.kind is not JobKind.STEP and ticket.kind in BODILESS
             (elapsed if bodiless else bodies).append(ticket)
         if self.bus.active:

@@ -37,6 +37,7 @@ class Ticket:
         attempt: Number of the attempt.
         state: The payload overlaid with what earlier steps returned, as this visit saw it first. Shared: never changed.
         kept_since: When the worker began to keep this chain, on its monotonic clock.
+        meters: What it shares with others, as it was filed; None if nothing.
         permit: Of a transactional step: whether what it writes may be committed.
         cancellation: Raised when the run is ending, or the worker gave up on the body.
         started: When the body started, on the monotonic clock.
@@ -58,6 +59,7 @@ class Ticket:
     attempt: int
     state: JSONObject
     kept_since: float
+    meters: str | None = None
     permit: Permit | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
     started: float | None = None

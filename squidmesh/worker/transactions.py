@@ -234,6 +234,8 @@ class Transactions:
         # The slot that is free again takes one of its successors; the engine looks for it when it hears of the commit.
         room = {} if engine.stopping or engine.executor.stopped else {ticket.queue: 1}
         told = queues_to_tell([plan], room, engine.settings.queues, engine.timers)
+        if ticket.meters is not None and not room:
+            told = sorted({*told, ticket.queue})
         statements: list[Statement[Any]] = save_plans([plan], engine.channel)
         if told:
             statements.append(notify_idle(engine.channel, told, engine.worker))

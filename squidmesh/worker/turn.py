@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from squidmesh.store.jobs import (
     read_jobs,
     wake_jobs,
 )
+from squidmesh.store.meters import claim_metered, lock_meters
 from squidmesh.store.runs import lock_runs
 from squidmesh.store.saving import save_plans
 from squidmesh.store.statements import Batch
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from squidmesh.planner.plan import LockedRun, NextJob, Plan
     from squidmesh.store.jobs import Material, Room, Woken
+    from squidmesh.store.meters import Metered, Walked
     from squidmesh.store.statements import Flow, Statement
     from squidmesh.worker.carried import CarriedRun
     from squidmesh.worker.engine import Engine
@@ -62,6 +65,10 @@ class Turn:
         self.held: list[CarriedRun] = []
         self.settled: list[Ticket] = []
         self.claimed: list[Job] = []
+        self.rooms: list[Room] = []
+        """For how many jobs it asked."""
+        self.caught: list[Job] = []
+        """What it got."""
         self.materials: list[Material] = []
         self.late: list[Ticket] = []
         """The results whose job is not ours any more."""
@@ -70,6 +77,9 @@ class Turn:
         self.dues: Mapping[str, float] | None = None
         """Seconds until the next timer of each queue, if the turn has looked."""
         self.woken = 0
+        self.walked: Mapping[str, Walked] | None = None
+        """How far metered jobs were looked at, if the turn has."""
+        self.metered: Metered | None = None
 
     def flow(self) -> Flow[None]:
         """Lock, decide, save, claim: two round trips, or one if there is nothing to save."""
@@ -77,7 +87,11 @@ class Turn:
             yield from self._lock_and_decide()
         statements = self._last_statements()
         found = _by_name(statements, (yield Batch(tuple(statements), last=True)))
-        self.claimed += found.get("claim_jobs", ())
+        self.caught = found.get("claim_jobs", [])
+        self.claimed += self.caught
+        self.walked, self.metered = found.get("lock_meters"), found.get("claim_metered")
+        if self.metered is not None:
+            self.claimed += self.metered.jobs
         self.adopted = bool(found.get("adopt_jobs"))
         self.materials = found.get("read_claimed", [])
         woken: Woken | None = found.get("wake_jobs")
@@ -142,6 +156,7 @@ class Turn:
             plan.discarded = [finding for finding in plan.discarded if finding.slot not in unsure]
         if plan.snapshot_seq is not None:
             plan.add_snapshot(run.snapshot(plan))
+        self.desk.file(plan, run)
         if not self.engine.stopping:
             self._keep_one(plan, run.results[0])
 
@@ -172,33 +187,50 @@ class Turn:
         statements += save_plans(self.plans, engine.channel)
         if self.idle is not None:
             statements.append(set_idle(engine.worker, idle=self.idle))
-        rooms = [] if engine.stopping else self._rooms()
-        elsewhere = self._for_others(rooms)
+        self.rooms = rooms = [] if engine.stopping else self._rooms()
+        metered = self.desk.metered_rooms(rooms, strays=self.reconcile)
+        elsewhere = self._for_others(rooms, metered)
         if elsewhere:
             statements.append(notify_idle(engine.channel, elsewhere, engine.worker))
         free = [room for room in rooms if room.lane is Lane.ALONE]
+        below = self.look is Look.BELOW_FLOORS
         if self.look is not Look.NOTHING and not engine.stopping:
             slots = dict.fromkeys(engine.settings.queues, 0) | {room.queue: room.limit for room in free}
-            statements.append(wake_jobs(slots, engine.channel, engine.worker))
-            if free and self.look is Look.EVERYTHING:
+            floors = {} if below else engine.floors.due(engine.monotonic())
+            statements.append(wake_jobs(slots, engine.channel, engine.worker, floors=floors))
+            if free and self.look >= Look.EVERYTHING:
                 known = engine.registry
                 statements.append(adopt_jobs(engine.worker, engine.number, free, known.knows, known.unreadable))
         if rooms:
-            statements.append(claim_jobs(engine.worker, engine.number, rooms))
+            wanted = rooms if below else engine.floors.under(rooms, engine.monotonic())
+            statements.append(claim_jobs(engine.worker, engine.number, wanted))
+        if metered:
+            statements += self._claim_metered(metered)
         unread = [(plan.run.id, job.saw) for plan, job, before in self.kept if before.run.upto != plan.run.seq]
         unread += [(job.run_id, job.saw) for job in self.claimed]
         if rooms or unread:
             statements.append(read_claimed(unread))
         return statements
 
+    def _claim_metered(self, rooms: Mapping[str, int]) -> list[Statement[Any]]:
+        engine, meters = self.engine, self.engine.registry.meters
+        suspect = self.desk.may_have_suspect
+        return [
+            lock_meters(self.desk.walk.begin(rooms), meters),
+            claim_metered(engine.worker, engine.number, rooms, meters, suspect=suspect),
+        ]
+
     def _rooms(self) -> list[Room]:
         coming: list[NextJob | Job] = [*(job for _, job, _ in self.kept), *self.claimed]
         return self.desk.rooms(self.engine.executor.average_seconds, self.settled, coming)
 
-    def _for_others(self, rooms: list[Room]) -> list[str]:
+    def _for_others(self, rooms: list[Room], metered: Mapping[str, int]) -> list[str]:
         """The queues whose new jobs this worker will not take at once: sleeping workers are told of them."""
         room = {room.queue: room.limit for room in rooms if room.lane is Lane.AHEAD}
-        return queues_to_tell(self.plans, room, self.engine.settings.queues, self.engine.timers)
+        found = queues_to_tell(self.plans, room, self.engine.settings.queues, self.engine.timers)
+        freed = Counter(ticket.queue for ticket in self.settled if ticket.meters is not None)
+        # Who makes room in a limit takes the next job itself, if it can.
+        return sorted({*found, *(queue for queue, count in freed.items() if count > metered.get(queue, 0))})
 
     # -- after the commit ----------------------------------------------------------------------------------------
 

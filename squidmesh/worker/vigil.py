@@ -11,6 +11,7 @@ than the earliest tells them, and whoever looks learns what comes next.
 from __future__ import annotations
 
 from enum import IntEnum
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ LONGEST_UNLOOKED: Final = 1.0
 
 LATEST: Final = 0.1
 """Seconds until a busy worker looks for timers that others have set: so late may one be that nobody told it of."""
+
+LONGEST_HIDDEN: Final = 1.0
+"""Seconds between looks below the floors, which may have to read much that has passed; nothing is hidden for longer."""
 
 SHORTEST_HOLD: Final = 0.02
 LONGEST_HOLD: Final = 1.0
@@ -43,6 +47,8 @@ class Look(IntEnum):
     """Sleeping jobs that are due."""
     EVERYTHING = 2
     """And parked jobs whose step only this worker knows."""
+    BELOW_FLOORS = 3
+    """And whatever is hidden by what it remembers of earlier looks."""
 
 
 class Vigil:
@@ -62,6 +68,7 @@ class Vigil:
         self.idle_said = False
         self._settings = settings
         self._looked = self._looked_at_timers = now
+        self._looked_below = -inf
         self._idle = False
         self._busy_turns = 0
         self._look_again: float | None = None
@@ -122,9 +129,18 @@ class Vigil:
         if self.look is not Look.NOTHING:
             self._looked_at_timers = now
             self._timers = {queue: at for queue, at in self._timers.items() if at > now}
-        if self.look is Look.EVERYTHING:
-            self._looked = now
-        return self.look, self._idle if self._idle is not self.idle_said else None
+        look = self._look_at_everything(now) if self.look is Look.EVERYTHING else self.look
+        return look, self._idle if self._idle is not self.idle_said else None
+
+    def _look_at_everything(self, now: float) -> Look:
+        """Also below the floors, unless it has just been done: then that is due again soon."""
+        self._looked = now
+        again = self._looked_below + LONGEST_HIDDEN
+        if again <= now:
+            self._looked_below = now
+            return Look.BELOW_FLOORS
+        self._look_again = again if self._look_again is None else min(self._look_again, again)
+        return Look.EVERYTHING
 
     def end_turn(self, now: float, idle: bool | None) -> None:
         """The turn has committed.

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.benchmarks.drain import measure_chain, measure_chain_of_ten, measure_single
+from tests.benchmarks.drain import (
+    measure_chain,
+    measure_chain_of_ten,
+    measure_keyed,
+    measure_limited,
+    measure_rated,
+    measure_single,
+)
 from tests.benchmarks.figures import Benchmark
 from tests.benchmarks.idling import measure_idle, measure_latency
 from tests.benchmarks.limit import measure_limit
@@ -16,6 +23,9 @@ BENCHMARKS: Final = (
     Benchmark(name="chain", unit="steps/s", measure=measure_chain, reference="limit"),
     Benchmark(name="chain10", unit="steps/s", measure=measure_chain_of_ten, reference="limit"),
     Benchmark(name="single", unit="steps/s", measure=measure_single, reference="limit"),
+    Benchmark(name="limited", unit="steps/s", measure=measure_limited, reference="single"),
+    Benchmark(name="keyed", unit="steps/s", measure=measure_keyed, reference="single"),
+    Benchmark(name="rated", unit="steps/s", measure=measure_rated, reference="single"),
     Benchmark(name="insert", unit="rows/s", measure=measure_insert),
     Benchmark(name="start", unit="runs/s", measure=measure_start, reference="insert"),
     Benchmark(name="bulk", unit="runs/s", measure=measure_bulk),

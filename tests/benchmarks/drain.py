@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.figures import Scale
     from tests.benchmarks.server import BenchServer
 
-STEPS: Final = {"chain": 5, "single": 1}
+STEPS: Final = {"chain": 5, "single": 1, "limited": 1, "keyed": 1, "rated": 1}
 MOST_SECONDS: Final = 300.0
 _LOOK: Final = 0.002
 
@@ -42,6 +42,21 @@ def measure_chain_of_ten(server: BenchServer, scale: Scale) -> Figures:
 def measure_single(server: BenchServer, scale: Scale) -> Figures:
     """Runs of a single step, all waiting, one worker process, 500 at once; in steps, which are runs here."""
     return _drain(server, "single", scale.single_runs, 500)
+
+
+def measure_limited(server: BenchServer, scale: Scale) -> Figures:
+    """The same with a limit of 50 on the step: it is filed, then claimed as the limit allows."""
+    return _drain(server, "limited", scale.single_runs // 2, 500)
+
+
+def measure_keyed(server: BenchServer, scale: Scale) -> Figures:
+    """The same with a limit of one for each value of a key, as many as runs."""
+    return _drain(server, "keyed", scale.single_runs // 2, 500)
+
+
+def measure_rated(server: BenchServer, scale: Scale) -> Figures:
+    """The same with a rate that is never reached."""
+    return _drain(server, "rated", scale.single_runs // 2, 500)
 
 
 def _drain(server: BenchServer, workflow: str, runs: int, concurrency: int) -> Figures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from squidmesh import Constant, Context, Retry, Workflow
+from squidmesh import Constant, Context, Limit, Rate, Retry, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +60,29 @@ def single(board: Board | None = None) -> Workflow:
     return workflow
 
 
+def limited(board: Board | None = None, **options: Any) -> Workflow:
+    """One step with a small output, of which 50 may execute at once."""
+    workflow = Workflow("bench_limited", payload=Numbered)
+
+    @workflow.step(**(options or {"limit": Limit(50)}))
+    def only(number: int) -> dict[str, Any]:
+        if board is not None:
+            board.count_body()
+        return {"only": number}
+
+    return workflow
+
+
+def keyed(board: Board | None = None) -> Workflow:
+    """The same, one at once for each number: as many meters as runs."""
+    return limited(board, limit=Limit(1, key="number"))
+
+
+def rated(board: Board | None = None) -> Workflow:
+    """The same, with a rate that is never reached."""
+    return limited(board, rate=Rate(1_000_000, per=1))
+
+
 def ping(board: Board | None = None) -> Workflow:
     """One step that notes when its run was begun."""
     workflow = Workflow("bench_ping", payload=Numbered)
@@ -101,4 +124,13 @@ def timed(board: Board | None = None) -> Workflow:
     return workflow
 
 
-WORKFLOWS = {"chain": chain, "single": single, "ping": ping, "burst": burst, "timed": timed}
+WORKFLOWS = {
+    "chain": chain,
+    "single": single,
+    "ping": ping,
+    "burst": burst,
+    "limited": limited,
+    "keyed": keyed,
+    "rated": rated,
+    "timed": timed,
+}

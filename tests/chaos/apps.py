@@ -6,11 +6,12 @@ import os
 import random
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from squidmesh import COMPLETE as END
-from squidmesh import Constant, Context, Outcome, Retry, Workflow, WorkflowWarning
+from squidmesh import Constant, Context, Limit, Outcome, Rate, Retry, Workflow, WorkflowWarning
 
 FOLDER = Path()
 SCHEMA = ""
@@ -53,6 +54,30 @@ async def c3(ctx: Context, c2: int) -> dict[str, int]:
 
 
 chain.sequence(c1, c2, c3)
+
+
+@dataclass
+class Account:
+    account: str
+
+
+limited = Workflow("limited", payload=Account)
+rated = Workflow("rated")
+
+PER_SECOND, BURST = 60, 5
+
+
+@limited.step(limit=Limit(2, key="account"))
+def share(ctx: Context, account: str) -> dict[str, str]:
+    trace(ctx)
+    time.sleep(random.uniform(0, 0.02))
+    return {"account": account}
+
+
+@rated.step(rate=Rate(PER_SECOND, per=1, burst=BURST))
+def pace(ctx: Context) -> None:
+    trace(ctx)
+
 
 fork = Workflow("fork")
 
@@ -237,4 +262,4 @@ async def _async_moody(ctx: Context, **state: object) -> object:
 
 
 RANDOM: Final = tuple(random_workflow(seed) for seed in range(12))
-ALL: Final = (chain, fork, deadly, careful, shaky, ledger, saga, *RANDOM)
+ALL: Final = (chain, fork, deadly, careful, shaky, ledger, saga, limited, rated, *RANDOM)

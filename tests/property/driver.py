@@ -19,6 +19,7 @@ from squidmesh.planner.outcome import (
     Deferred,
     Elapsed,
     Failed,
+    Filed,
     Finding,
     Output,
     Returned,
@@ -48,7 +49,7 @@ BROKEN_OFF: Final = {"type": "WorkerLost", "message": "gone"}
 
 ENDINGS: Final = (
     *("well", "well", "well", "review", "review", "retryable", "retryable", "final", "surprise"),
-    *("defer", "crash", "crash", "cut off", "return", "unknown", "broken"),
+    *("defer", "crash", "crash", "cut off", "return", "unknown", "filed", "broken"),
 )
 """How a job that was handed out may end; "well" first, as Choices wants it."""
 
@@ -247,6 +248,7 @@ class Driver:
             "cut off": Abandoned(BROKEN_OFF, cut_off=True),
             "return": Returned(),
             "unknown": Unknown(),
+            "filed": Filed("w/s=a\n\n"),
             "broken": Broken(BROKEN_OFF),
         }
         return happenings[what]

@@ -47,6 +47,10 @@ Row: TypeAlias = NewAttempt | NewAudit
 """A row of the run's history."""
 
 
+PLAIN: Final = {Lane.METERED: Lane.ALONE, Lane.METERED_SUSPECT: Lane.SUSPECT}
+"""The lane of what is claimed without asking what it shares; its worker files it then."""
+
+
 class Simulator:
     """One run and its rows.
 
@@ -127,8 +131,10 @@ class Simulator:
             state=JobState.CLAIMED,
             worker=worker,
             claim=self._claims,
-            started=job.lane in (Lane.ALONE, Lane.SUSPECT),
+            started=job.lane not in (Lane.AHEAD, Lane.CLOCK),
             reason=None if known else job.reason,
+            meters=None if known else job.meters,
+            lane=PLAIN.get(job.lane, job.lane) if known else job.lane,
         )
         return self.jobs[slot]
 
@@ -290,6 +296,10 @@ class Simulator:
         for job in plan.added:
             assert job.slot not in self.jobs
             self.jobs[job.slot] = row(job)
+        for job in plan.jobs:
+            assert (job.lane >= Lane.METERED) is (job.meters is not None), (
+                f"claimed without asking what it shares: {job}"
+            )
         if plan.snapshot_seq is not None:
             plan.add_snapshot(CONTEXT)
         self.kept += [KeptSignal(s.name, s.key, s.payload.value) for s in plan.signals if s.consumed_by is None]
@@ -381,6 +391,7 @@ def row(job: NextJob) -> Job:
         crashes=job.crashes,
         defers=job.defers,
         reason=job.reason,
+        meters=job.meters,
     )
 
 

@@ -20,6 +20,7 @@ from squidmesh.planner.outcome import (
     Deferred,
     Elapsed,
     Failed,
+    Filed,
     Happening,
     Returned,
     Unknown,
@@ -101,7 +102,7 @@ def _happening(sim: Simulator, slot: int, chosen: Choices) -> Happening:
     endings: tuple[Happening, ...] = (
         *(Completed(), Completed(), Completed(), Completed(outcome="review"), Failed(ERROR, retry_after=7.0)),
         *(Failed(ERROR, retryable=False), Abandoned(ERROR), Abandoned(ERROR), Abandoned(ERROR, cut_off=True)),
-        *(Deferred(30.0, "not yet"), Returned(), Unknown(), Broken(ERROR)),
+        *(Deferred(30.0, "not yet"), Returned(), Unknown(), Broken(ERROR), Filed("w/s=a\n\n"), Filed(None)),
     )
     return chosen.among(endings)
 

@@ -11,6 +11,7 @@ import pytest
 
 from squidmesh import COMPLETE, ConfigurationError, Context, Outcome, RunStatus, StepStatus, Workflow
 from squidmesh.store.database import drive
+from squidmesh.worker.floors import Floors
 from tests.invariants import check
 from tests.lab import Gate, Lab
 from tests.proxy import Proxy
@@ -18,7 +19,9 @@ from tests.runtime.apps import Bodies, chain_of, single
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from squidmesh.store.jobs import Room
 
 
 class Crowd:
@@ -379,6 +382,42 @@ def test_a_delayed_start_wakes_a_worker_that_is_busy_all_the_time(lab: Lab) -> N
     lab.worker(mesh, 2, lease=600.0, beat=300.0, nap=3600.0)
     until(lambda: lab.attempts(busy), what="a busy worker")
     run = mesh.start_run("single", delay=0.1)
+    assert mesh.wait_for_run(run.id, 15).status is RunStatus.COMPLETED
+    stop.set()
+    assert mesh.wait_for_run(busy.id, 20).status is RunStatus.COMPLETED
+
+
+def test_a_busy_worker_finds_what_became_ready_before_what_it_has_claimed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claims begin at a floor, and this run is below: as if its start had taken an hour to commit."""
+    workflow = Workflow("busy")
+    stop, floored = threading.Event(), threading.Event()
+
+    @workflow.step(start=True, visit_limit=1_000_000)
+    def again() -> Outcome | None:
+        return Outcome("enough") if stop.is_set() else None
+
+    def under(self: Floors, rooms: Iterable[Room], now: float) -> list[Room]:
+        found = real(self, rooms, now)
+        if any(room.floors for room in found):
+            floored.set()
+        return found
+
+    real = Floors.under
+    monkeypatch.setattr(Floors, "under", under)
+    workflow.transition(again, to=again)
+    workflow.transition(again, on="enough", to=COMPLETE)
+    mesh = lab.mesh(workflow, single(lambda: None))
+    busy = mesh.start_run(workflow)
+    lab.worker(mesh, 2, lease=600.0, beat=300.0, nap=3600.0)
+    until(floored.is_set, what="a worker that knows where to begin")
+    run = mesh.start_run("single", delay=3600)
+    lab.rows(
+        "UPDATE squidmesh.jobs SET state = 'ready', run_at = NULL, ready_at = squidmesh.clock() - interval '1 hour'"
+        " WHERE run_id = %s RETURNING 1",
+        run.id,
+    )
     assert mesh.wait_for_run(run.id, 15).status is RunStatus.COMPLETED
     stop.set()
     assert mesh.wait_for_run(busy.id, 20).status is RunStatus.COMPLETED

@@ -39,7 +39,7 @@ SCHEMA: Final = "store_tests"
 
 CHANNEL: Final = "store_tests"
 
-TABLES: Final = ("runs", "jobs", "attempts", "audit_events", "signals", "workers", "definitions", "schedules")
+TABLES: Final = ("runs", "jobs", "attempts", "audit_events", "signals", "workers", "definitions", "schedules", "meters")
 
 
 class Session:

@@ -136,4 +136,5 @@ def test_what_waits_for_people_or_signals_is_in_no_index_but_that_of_its_key(cro
     """
     crowded.execute(f"REINDEX TABLE {SCHEMA}.jobs".encode())  # which counts
     entries = dict(crowded.execute(query.format(SCHEMA).encode()).fetchall())
-    assert entries == {"jobs_ready": 1000, "jobs_sleeping": SLEEPERS + 200, "jobs_claimed": 0, "jobs_unknown": 0}
+    there = {"jobs_ready": 1000, "jobs_sleeping": SLEEPERS + 200}
+    assert entries == {**dict.fromkeys(entries, 0), **there}

@@ -1,0 +1,243 @@
+"""Flow control: limits and rates that steps share, across all workers, as a whole or for each value of a key.
+
+What steps share is a *meter*. Its definition (``payments/charge:account_id``) is what code declares; its name
+(``payments/charge:account_id=acct_1``) is that of one value of the key. A job of a metered step carries the names of
+its meters, in three lines: the limit's, the rate's, and that of its queue's limit. How much of a limit is taken is
+counted among the jobs that are claimed; what is left of a rate is a token bucket, which is a row in the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from squidmesh.errors import ConfigurationError
+from squidmesh.retry import Seconds, measured, seconds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from squidmesh.records import JSON
+
+LONGEST_KEY: Final = 200
+"""Characters of a key's value that are kept in a meter's name; of what is longer, a digest."""
+
+HIGHEST: Final = 1_000_000
+LONGEST_PERIOD: Final = 366 * 24 * 3600.0
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most so many of a step execute at once, across all workers.
+
+    Args:
+        most: How many.
+        key: The key of the step's input for each value of which it holds; None: for the step as a whole.
+        name: Steps that give the same name share the limit; by default it is the step's own.
+
+    Example:
+        >>> Limit(5, key="account_id").definition("payments/charge")
+        'payments/charge:account_id'
+    """
+
+    most: int
+    key: str | None = None
+    name: str | None = None
+
+    def definition(self, step: str) -> str:
+        """What names the limit, of a step's own name, with its workflow's."""
+        return _definition(self.name or step, self.key)
+
+    def problems(self) -> list[str]:
+        """What is wrong with it, each with its remedy."""
+        return [*_whole("limit needs a number of steps", self.most), *_naming("limit", self.key, self.name)]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most so many attempts at a step begin in a period, across all workers.
+
+    It is a token bucket: tokens come back evenly, and those that are not used gather, up to ``burst``.
+
+    Args:
+        count: How many may begin in a period, on average.
+        per: The period, in seconds or timedelta.
+        key: The key of the step's input for each value of which it holds; None: for the step as a whole.
+        name: Steps that give the same name share the rate; by default it is the step's own.
+        burst: How many may begin at once after a quiet time; ``count`` by default.
+
+    Example:
+        >>> Rate(100, per=60, key="account_id", burst=10).refill
+        1.6666666666666667
+    """
+
+    count: int
+    per: Seconds
+    key: str | None = None
+    name: str | None = None
+    burst: int | None = None
+
+    @property
+    def refill(self) -> float:
+        """Tokens that come back in a second."""
+        return self.count / seconds_of(self.per)
+
+    @property
+    def most(self) -> int:
+        """The most tokens that gather."""
+        return self.count if self.burst is None else self.burst
+
+    def definition(self, step: str) -> str:
+        """What names the rate, of a step's own name, with its workflow's."""
+        return _definition(self.name or step, self.key)
+
+    def problems(self) -> list[str]:
+        """What is wrong with it, each with its remedy."""
+        found = [*_whole("rate needs a count", self.count), *_naming("rate", self.key, self.name)]
+        if not 0 < measured(self.per) <= LONGEST_PERIOD:
+            found.append(f"rate needs per= in seconds or timedelta, above 0 and at most {LONGEST_PERIOD:g} seconds")
+        if self.burst is not None:
+            found += _whole("rate needs a burst", self.burst)
+        return found
+
+
+def _definition(name: str, key: str | None) -> str:
+    return name if key is None else f"{name}:{key}"
+
+
+def _whole(what: str, value: object) -> list[str]:
+    fits = type(value) is int and 1 <= value <= HIGHEST
+    return [] if fits else [f"{what}, a whole number from 1 to {HIGHEST:,}"]
+
+
+def _naming(what: str, key: object, name: object) -> list[str]:
+    found: list[str] = []
+    if key is not None and not (isinstance(key, str) and key.isidentifier()):
+        found.append(f"{what} needs key= to be a key of the step's input, as text, such as key='account_id'")
+    if name is not None and not (isinstance(name, str) and name.replace("-", "_").isidentifier()):
+        found.append(f"{what} needs name= to be a name of letters, digits, _ and -, not a digit first")
+    return found
+
+
+def meter_name(definition: str, value: JSON) -> str:
+    """The name of a definition's meter for one value of its key.
+
+    Args:
+        definition: The definition; it has a key.
+        value: The value. Text stands for itself, everything else for its JSON; None, or a missing key, is a value, too.
+    """
+    text = "" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    if len(text) > LONGEST_KEY or not text.isprintable():
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        text = "".join(filter(str.isprintable, text[: LONGEST_KEY - 33])) + "#" + digest
+    return f"{definition}={text}"
+
+
+def meter_to_pause(meters: str) -> str:
+    """Which of a job's meters is paused when a step asks for it: its rate, else its limit, else its queue's."""
+    limit, rate, queue = meters.split("\n")
+    return rate or limit or queue
+
+
+@dataclass(frozen=True, slots=True)
+class Metering:
+    """The meters of one step in one queue.
+
+    Args:
+        limit: The definition of its limit and the key, if it has one.
+        rate: The same of its rate.
+        queue: The definition of its queue's limit; empty if there is none.
+    """
+
+    limit: tuple[str, str | None] | None
+    rate: tuple[str, str | None] | None
+    queue: str = ""
+
+    def meters(self, state: Mapping[str, JSON]) -> str:
+        """What a job of the step carries: the names of its meters.
+
+        Args:
+            state: What its input is taken from.
+        """
+        return "\n".join((_named(self.limit, state), _named(self.rate, state), self.queue))
+
+
+def _named(meter: tuple[str, str | None] | None, state: Mapping[str, JSON]) -> str:
+    if meter is None:
+        return ""
+    definition, key = meter
+    return definition if key is None else meter_name(definition, state.get(key))
+
+
+@dataclass(slots=True)
+class MeterTable:
+    """All limits and rates that a process's code declares.
+
+    Args:
+        limits: How many may execute at once, by definition; those of queues, too.
+        rates: By definition.
+        queues: The definition of the limit of each queue that has one.
+    """
+
+    limits: dict[str, int] = field(default_factory=dict[str, int])
+    rates: dict[str, Rate] = field(default_factory=dict[str, Rate])
+    queues: dict[str, str] = field(default_factory=dict[str, str])
+
+    @staticmethod
+    def of(queue_limits: Mapping[str, int]) -> MeterTable:
+        """The meters of queues.
+
+        Raises:
+            ConfigurationError: A limit is none.
+        """
+        for queue, most in queue_limits.items():
+            if not queue or _whole("", most):
+                raise ConfigurationError(
+                    f"queue_limits={{{queue!r}: {most!r}}}: give how many steps of a queue may execute at once on all "
+                    f"workers together, from 1 to {HIGHEST:,}"
+                )
+        # No name that a limit can be given begins like this.
+        queues = {queue: f"@{queue}" for queue in queue_limits}
+        return MeterTable({queues[queue]: most for queue, most in queue_limits.items()}, {}, queues)
+
+    def __bool__(self) -> bool:
+        return bool(self.limits or self.rates)
+
+    def declare(self, step: str, limit: Limit | None, rate: Rate | None) -> None:
+        """Take in what a step declares.
+
+        Args:
+            step: The step's name, with its workflow's.
+            limit: Its limit, if it has one.
+            rate: Its rate, if it has one.
+
+        Raises:
+            ConfigurationError: Another step has given the same name to another limit or rate.
+        """
+        if limit is not None and self.limits.setdefault(limit.definition(step), limit.most) != limit.most:
+            other = self.limits[limit.definition(step)]
+            raise ConfigurationError(
+                f"step {step!r} shares the limit {limit.name!r}, which is {other}, not {limit.most}"
+            )
+        if rate is not None:
+            known = self.rates.setdefault(rate.definition(step), rate)
+            if (known.most, known.refill) != (rate.most, rate.refill):
+                raise ConfigurationError(f"step {step!r} shares the rate {rate.name!r}, which is {known}, not {rate}")
+
+    def metering(self, step: str, limit: Limit | None, rate: Rate | None, queue: str) -> Metering | None:
+        """The meters of a step in a queue; None if it has none."""
+        if limit is None and rate is None and queue not in self.queues:
+            return None
+        return Metering(
+            None if limit is None else (limit.definition(step), limit.key),
+            None if rate is None else (rate.definition(step), rate.key),
+            self.queues.get(queue, ""),
+        )
+
+    @property
+    def definitions(self) -> Iterable[str]:
+        """All of them."""
+        return {*self.limits, *self.rates}

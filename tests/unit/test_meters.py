@@ -1,0 +1,116 @@
+"""Limits and rates as values: what names them, and how a worker looks through them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from squidmesh import ConfigurationError, Limit, Rate
+from squidmesh.meters import LONGEST_KEY, MeterTable, meter_name, meter_to_pause
+from squidmesh.store.meters import Metered, Walked
+from squidmesh.worker.walk import LONGEST_REST, MeterWalk
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_carries_its_limit_its_rate_and_its_queue_a_line_each() -> None:
+    table = MeterTable.of({"mail": 9})
+    limit, rate = Limit(1, key="to"), Rate(2, per=3, name="smtp")
+    table.declare("w/send", limit, rate)
+
+    metering = table.metering("w/send", limit, rate, "mail")
+
+    assert metering is not None
+    assert metering.meters({"to": "ann"}) == "w/send:to=ann\nsmtp\n@mail"
+    assert (table.limits, table.queues) == ({"@mail": 9, "w/send:to": 1}, {"mail": "@mail"})
+    assert table.metering("w/other", None, None, "default") is None
+    assert table.metering("w/other", None, None, "mail") is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a=b", "a=b"), (7, "7"), (True, "true"), (None, ""), ({"b": 1, "a": 2}, '{"a": 2, "b": 1}')],
+)
+def test_a_meter_is_named_by_the_value_of_its_key(value: object, text: str) -> None:
+    assert meter_name("w/s:k", value) == f"w/s:k={text}"
+
+
+@given(JSON)
+def test_any_value_makes_a_name_that_is_one_line_and_not_too_long(value: object) -> None:
+    name = meter_name("w/s:k", value)
+    definition, _, text = name.partition("=")
+    assert definition == "w/s:k"
+    assert len(text) <= LONGEST_KEY
+    assert "\n" not in text
+    assert "\0" not in text
+    text.encode()
+
+
+@given(st.text(min_size=LONGEST_KEY), st.text(min_size=LONGEST_KEY))
+def test_long_values_have_names_of_their_own(one: str, other: str) -> None:
+    assert (meter_name("d", one) == meter_name("d", other)) is (one == other)
+
+
+@pytest.mark.parametrize(("meters", "paused"), [("l\nr\nq", "r"), ("l\n\nq", "l"), ("\n\nq", "q")])
+def test_a_step_that_is_told_to_wait_pauses_its_rate_or_else_its_limit(meters: str, paused: str) -> None:
+    assert meter_to_pause(meters) == paused
+
+
+def test_a_rate_is_as_many_tokens_as_come_back_in_its_period() -> None:
+    assert Rate(30, per=timedelta(minutes=1)).refill == 0.5
+    assert (Rate(30, per=60).most, Rate(30, per=60, burst=2).most) == (30, 2)
+
+
+def test_one_name_is_one_rate() -> None:
+    table = MeterTable()
+    table.declare("w/a", None, Rate(30, per=60, name="api"))
+    table.declare("w/b", None, Rate(60, per=120, name="api", burst=30))  # which says the same
+    with pytest.raises(ConfigurationError, match="'w/c' shares the rate 'api', which is Rate"):
+        table.declare("w/c", None, Rate(31, per=60, name="api"))
+
+
+# -- when to look again -----------------------------------------------------------------------------------------------
+
+NOTHING = Metered([], None)
+
+
+def looked(walk: MeterWalk, metered: Metered = NOTHING, walked: Walked | None = None, now: float = 100.0) -> float:
+    """Seconds until the next look, after one."""
+    walk.begin({"q": 1})
+    walk.end(now, {} if walked is None else {"q": walked}, metered)
+    return walk.again - now
+
+
+def test_where_nothing_waits_nobody_looks_again_by_itself() -> None:
+    assert looked(MeterWalk()) == inf
+
+
+def test_a_page_that_was_full_is_followed_by_the_next_one() -> None:
+    walk = MeterWalk()
+    assert looked(walk, walked=Walked("m", more=True, busy=False)) == 0
+    assert walk.begin({"q": 1, "r": 1}) == {"q": "m", "r": ""}
+    walk.end(0, {"q": Walked("z", more=False, busy=False)}, NOTHING)
+    assert walk.begin({"q": 1}) == {"q": ""}
+
+
+def test_what_somebody_else_has_locked_is_looked_at_soon() -> None:
+    assert 0 < looked(MeterWalk(), walked=Walked("m", more=False, busy=True)) < 0.02
+
+
+def test_a_worker_looks_when_a_rate_has_a_token_again_unless_others_take_them_all() -> None:
+    walk = MeterWalk()
+    waits = [looked(walk, Metered([], 0.001)) for _ in range(30)]
+    assert waits[:2] == [pytest.approx(0.001)] * 2
+    assert LONGEST_REST / 2 <= waits[-1] <= LONGEST_REST
+    assert looked(walk, Metered([], 60.0)) == pytest.approx(60.0)
