@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from squidmesh.errors import TransactionError
+from squidmesh.records import hot_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ class Cancellation:
         self.raised = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@hot_record(kw_only=True)
 class Context:
     """What a step knows about where it is. A parameter annotated ``Context`` receives it.
 

@@ -5,7 +5,7 @@ Every operation that changes a run is the same three moves: lock it, ask the pla
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -23,7 +23,7 @@ from squidmesh.planner.history import context_of, history_of
 from squidmesh.planner.plan import LockedRun
 from squidmesh.planner.planner import plan_start, plan_watch
 from squidmesh.planner.progress import Progress
-from squidmesh.records import SCHEDULE_KEY, Run
+from squidmesh.records import SCHEDULE_KEY, Run, hot_record
 from squidmesh.registry import learn_graphs
 from squidmesh.retry import LONGEST_DELAY, seconds_of
 from squidmesh.states import JobState, RunStatus
@@ -55,7 +55,7 @@ LARGEST_SEQ: Final = 2**31 - 1
 TERMINAL: Final = tuple(status for status in RunStatus if status.terminal)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@hot_record(kw_only=True)
 class Start:
     """A start that was checked: everything that can be wrong with the request has been looked at.
 

@@ -42,13 +42,16 @@ class RunStatus(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing will ever happen to the run by itself again."""
-        return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+        return self in _TERMINAL
 
     @property
     def ending(self) -> bool:
         """Whether no further step of the run begins: it waits for what executes, or undoes what was done."""
-        return self in (RunStatus.FAILING, RunStatus.CANCELLING, RunStatus.COMPENSATING)
+        return self in _ENDING
 
+
+_TERMINAL: Final = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+_ENDING: Final = (RunStatus.FAILING, RunStatus.CANCELLING, RunStatus.COMPENSATING)
 
 RUN_MOVES: Final[Mapping[RunStatus, frozenset[RunStatus]]] = MappingProxyType(
     {

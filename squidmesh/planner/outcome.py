@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from squidmesh.records import hot_record
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -18,7 +20,7 @@ WORKER_DIED: Final = "WorkerDied"
 """The type of the error of an attempt whose worker was declared dead."""
 
 
-@dataclass(frozen=True, slots=True)
+@hot_record()
 class Output:
     """A step's output as it will be read back: what is in memory equals what is stored.
 
@@ -36,7 +38,7 @@ class Output:
         return Output(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")), value)
 
 
-@dataclass(frozen=True, slots=True)
+@hot_record()
 class Completed:
     """The body returned; ``outcome`` names the transition to take."""
 
@@ -138,7 +140,7 @@ Happening: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@hot_record()
 class Finding:
     """What happened to one job that was handed out.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from squidmesh.records import JobKind, Lane
+from squidmesh.records import JobKind, Lane, hot_record
 from squidmesh.states import AttemptStatus, JobState, RunStatus, shown_status
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from squidmesh.records import JSON, Job, JSONObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@hot_record(kw_only=True)
 class LockedRun:
     """What planning needs of a run's row, read under its lock.
 
@@ -47,7 +47,7 @@ class LockedRun:
     error: JSONObject | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@hot_record(kw_only=True)
 class NewAttempt:
     """An attempt to insert; times are seconds before the database's now."""
 

@@ -41,8 +41,5 @@ def ids(values: Iterable[UUID | None]) -> str:
 
 def texts(values: Iterable[str | None]) -> str:
     """The literal of an array of texts; JSON texts are texts."""
-    return "{" + ",".join(["NULL" if v is None else _quoted(v) for v in values]) + "}"
-
-
-def _quoted(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    quoted = ["NULL" if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values]
+    return "{" + ",".join(quoted) + "}"

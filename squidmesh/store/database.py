@@ -117,11 +117,11 @@ class _Script:
 
     def commands(self, batch: Batch) -> list[_Command]:
         """The batch, with BEGIN before the first and COMMIT after the last."""
-        said = [_Command(self.text(s.name, self.schema), s.params, s.decode) for s in batch.statements]
-        alone = batch.last and not self.begun and len(said) == 1
-        if alone and self.own_transaction:
-            said = [said[0]._replace(commits=batch.statements[0].commits)]
-        elif self.own_transaction:
+        alone = self.own_transaction and batch.last and not self.begun and len(batch.statements) == 1
+        said = [
+            _Command(self.text(s.name, self.schema), s.params, s.decode, alone and s.commits) for s in batch.statements
+        ]
+        if self.own_transaction and not alone:
             said = [*([] if self.begun else [_BEGIN]), *said, *([_COMMIT] if batch.last else [])]
         self.begun = True
         return said

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
-from squidmesh.records import JobKind
+from squidmesh.records import JobKind, hot_record
 from squidmesh.store import columns
 from squidmesh.store.codec import decode
 from squidmesh.store.rows import jobs_of, optional
@@ -60,7 +60,7 @@ class Woken:
     dues: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@hot_record()
 class Material:
     """What handed-out jobs need of their run.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from squidmesh.planner.decisions import Vote
 from squidmesh.planner.deploy import LiveRuns, NewNeed
 from squidmesh.planner.facts import Completion, KeptSignal
+from squidmesh.records import hot_record
 from squidmesh.store import columns
 from squidmesh.store.codec import encode
 from squidmesh.store.rows import attempt_of, audit_of, instant, locked_run_of, optional, run_of, step_state_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from squidmesh.store.statements import Rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@hot_record(kw_only=True)
 class NewRuns:
     """Runs of one graph to start together.
 
@@ -81,7 +82,7 @@ def beginning(plan: StartPlan) -> Mapping[str, object]:
     """The parameters that say what runs begin with."""
     jobs = plan.jobs
     return {
-        "status": plan.status,
+        "status": plan.status.value,  # the driver looks long for how to send an enum
         "attention": plan.attention,
         "seq": plan.seq,
         "state": encode(plan.progress.to_json(), what="state").text,

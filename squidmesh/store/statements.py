@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Generic, LiteralString, TypeAlias, TypeVar, cast
 
 from squidmesh.errors import ConfigurationError
+from squidmesh.records import hot_record
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
@@ -28,7 +28,7 @@ SCHEMA_MARK: Final = "squidmesh."
 DEFAULT_SCHEMA: Final = "squidmesh"
 
 
-@dataclass(frozen=True, slots=True)
+@hot_record()
 class Statement(Generic[T]):
     """One statement.
 
@@ -45,7 +45,7 @@ class Statement(Generic[T]):
     commits: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@hot_record()
 class Batch:
     """Statements that are sent together, in one round trip.
 

@@ -43,6 +43,8 @@ class _QueueLane:
         self._running: set[Ticket] = set()
         self._threads = 0
         self._idle = 0
+        self._rousing = False
+        """Whether a thread was woken, or made, and has not come to look for a ticket yet."""
         self._wakes: SimpleQueue[bool] = SimpleQueue()
 
     def submit(self, tickets: Iterable[Ticket]) -> None:
@@ -53,35 +55,44 @@ class _QueueLane:
         self.rouse()
 
     def rouse(self) -> None:
-        """Wake or make one thread, if there is something for it to do; it rouses the next one itself."""
+        """Wake or make one thread, if there is something for it to do; it rouses the next one itself.
+
+        One at a time: until it comes, those that are busy may have done with what there is.
+        """
         with self._lock:
-            if not self._waiting or len(self._running) >= self.concurrency:
+            if self._rousing or not self._waiting or len(self._running) >= self.concurrency:
                 return
             if self._idle:
                 self._idle -= 1
+                self._rousing = True
                 self._wakes.put(True)
                 return
             if self._threads >= self.concurrency:
                 return
             self._threads += 1
+            self._rousing = True
         name = f"squidmesh-{self.queue}-{self._threads}"
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            while ticket := self._take():
+            ticket = self._take(roused=True)
+            while ticket is not None:
                 self._perform(ticket)
+                ticket = self._take()
             if self.executor.stopped or not self._wakes.get():
                 return
 
-    def _take(self) -> Ticket | None:
+    def _take(self, *, roused: bool = False) -> Ticket | None:
         with self._lock:
+            if roused:
+                self._rousing = False
             if not self._waiting or len(self._running) >= self.concurrency or self.executor.stopped:
                 self._idle += 1
                 return None
             ticket = self._waiting.popleft()
             self._running.add(ticket)
-            more = bool(self._waiting) and len(self._running) < self.concurrency
+            more = not self._rousing and bool(self._waiting) and len(self._running) < self.concurrency
         if more:
             self.rouse()
         return ticket

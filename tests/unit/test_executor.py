@@ -1,0 +1,74 @@
+"""The executor: short steps are done by few threads, and long ones by as many as there may be."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from squidmesh.planner.outcome import Unknown
+from squidmesh.records import JobKind, Lane
+from squidmesh.store.jobs import Material
+from squidmesh.worker.carried import CarriedRun
+from squidmesh.worker.eventloop import EventLoopThread
+from squidmesh.worker.executor import Executor
+from squidmesh.worker.ticket import Ticket
+from squidmesh.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def new_ticket(slot: int) -> Ticket:
+    """A ticket of which nothing is known, so that its body is over at once."""
+    run = CarriedRun(Material(UUID(int=slot), "w", "t", "f", "running", {}, None, None, ()))
+    return Ticket(
+        run=run,
+        slot=slot,
+        claim=1,
+        kind=JobKind.STEP,
+        lane=Lane.AHEAD,
+        queue="q",
+        step=None,
+        function=None,
+        step_name="s",
+        visit=1,
+        attempt=1,
+        state={},
+        kept_since=0.0,
+    )
+
+
+def test_no_second_thread_is_made_before_the_first_one_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class LateThread(threading.Thread):
+        """Begins when the test says so."""
+
+        def start(self) -> None:
+            made.append(self)
+
+        def begin(self) -> None:
+            super().start()
+
+    finished: SimpleQueue[Ticket] = SimpleQueue()
+    watchdog = Watchdog(lambda _: None, time.monotonic)
+    executor = Executor({"q": 10}, EventLoopThread(watchdog, time.monotonic), watchdog, finished.put, time.monotonic)
+    monkeypatch.setattr(threading, "Thread", LateThread)
+
+    executor.submit([new_ticket(slot) for slot in range(5)])
+    executor.submit([new_ticket(slot) for slot in range(5, 10)])
+    assert len(made) == 1
+
+    made[0].begin()
+    happened = [finished.get(timeout=10).happening for _ in range(10)]
+    assert happened == [Unknown()] * 10
+    assert len(made) == 2, "it made the next one as it took its first ticket, and none while that one had not come"
+
+    made[1].begin()  # there is nothing left for it
+    executor.stop()
+    for thread in made:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
