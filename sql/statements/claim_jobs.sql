@@ -1,5 +1,6 @@
 -- Claim ready jobs, queue by queue, and note for the next statement of the same transaction which runs they belong to.
 --   queues text[], lanes smallint[], limits int[]   how many of each lane of each queue
+--   worsts int[]                                    the worst priority of these that is wanted
 --   kinds text[]                                    what this code knows to do with a job
 --   worker uuid, claim bigint                       the fence under which they are handed out
 -- Returns: the jobs.
@@ -7,12 +8,13 @@
 -- scan for each queue and lane (a queue = ANY (...) would sort the whole backlog), then jobs_pkey.
 WITH found AS MATERIALIZED (
     SELECT ready.run_id, ready.slot
-      FROM unnest(%(queues)s::text[], %(lanes)s::smallint[], %(limits)s::int[]) AS wanted (queue, lane, most)
+      FROM unnest(%(queues)s::text[], %(lanes)s::smallint[], %(limits)s::int[], %(worsts)s::int[])
+               AS wanted (queue, lane, most, worst)
      CROSS JOIN LATERAL (
            SELECT j.run_id, j.slot
              FROM squidmesh.jobs j
             WHERE j.state = 'ready' AND j.queue = wanted.queue AND j.lane = wanted.lane
-              AND j.kind = ANY (%(kinds)s::text[])
+              AND j.priority <= wanted.worst AND j.kind = ANY (%(kinds)s::text[])
             ORDER BY j.priority, j.ready_at
             LIMIT wanted.most
               FOR UPDATE SKIP LOCKED) AS ready

@@ -23,13 +23,25 @@ WAKE_BATCH = 1000
 """At most so many jobs of a queue are woken at once: what is due goes on in the next turn."""
 
 
+LAST: Final = 32767
+"""The priority of what goes last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many jobs of one lane of one queue may be claimed."""
+    """How many jobs of one lane of one queue may be claimed.
+
+    Args:
+        queue: The queue.
+        lane: The lane.
+        limit: How many.
+        worst: The worst priority that they may have: less urgent ones are left alone.
+    """
 
     queue: str
     lane: Lane
     limit: int
+    worst: int = LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,8 @@ class Material:
         error: Why it is ending, if it is.
         schedule: The nominal time that it was started for, as stored; None if no schedule started it.
         outputs: (seq, output) in order, from the last snapshot that all of the jobs saw.
+        payload_size: Bytes of the payload as JSON text.
+        size: Bytes of the payload and the outputs.
     """
 
     run_id: UUID
@@ -71,6 +85,8 @@ class Material:
     error: JSONObject | None
     schedule: JSONObject | None
     outputs: tuple[tuple[int, JSONObject], ...]
+    payload_size: int = 0
+    size: int = 0
 
 
 def read_jobs(keys: Sequence[tuple[UUID, int]]) -> Statement[list[Job]]:
@@ -90,6 +106,7 @@ def claim_jobs(worker: UUID, claim: int, rooms: Sequence[Room]) -> Statement[lis
         "queues": columns.texts(room.queue for room in rooms),
         "lanes": columns.whole(room.lane for room in rooms),
         "limits": columns.whole(room.limit for room in rooms),
+        "worsts": columns.whole(room.worst for room in rooms),
         "kinds": columns.texts(JobKind),
         "worker": worker,
         "claim": claim,
@@ -134,7 +151,19 @@ def _material_of(row: Row) -> Material:
     run_id, workflow, trigger, fingerprint, status, payload, error, schedule, seqs, texts = row
     outputs = tuple((seq, cast("JSONObject", decode(text))) for seq, text in zip(seqs or (), texts or (), strict=True))
     given = cast("JSONObject", decode(payload))
-    return Material(run_id, workflow, trigger, fingerprint, status, given, optional(error), optional(schedule), outputs)
+    return Material(
+        run_id=run_id,
+        workflow=workflow,
+        trigger=trigger,
+        fingerprint=fingerprint,
+        status=status,
+        payload=given,
+        error=optional(error),
+        schedule=optional(schedule),
+        outputs=outputs,
+        payload_size=len(payload),
+        size=len(payload) + sum(map(len, texts or ())),
+    )
 
 
 def wake_jobs(

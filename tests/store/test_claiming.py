@@ -75,6 +75,20 @@ def test_better_priority_first_then_whoever_is_ready_for_longer(store: Session) 
     assert claim(store, 1) == []
 
 
+def test_only_urgent_ones_where_only_these_are_wanted(store: Session) -> None:
+    """What a worker without a free slot claims: jobs that go before those it has."""
+    for step, priority in (("late", 5), ("normal", 0), ("urgent", -1), ("most urgent", -(2**15) + 1)):
+        start(store, 1, entry(step, priority=priority))
+
+    def claimed(worst: int) -> list[str]:
+        return [job.step for job in store.run(claim_jobs(uuid4(), 1, [Room("default", Lane.AHEAD, 9, worst)]))]
+
+    assert claimed(-(2**15) - 1) == []
+    assert sorted(claimed(-1)) == ["most urgent", "urgent"]
+    assert claimed(-1) == []
+    assert sorted(claimed(5)) == ["late", "normal"]
+
+
 def test_a_job_that_becomes_ready_again_queues_at_the_end(store: Session) -> None:
     (again, waiting) = start(store, 2)
     (job,) = claim(store, 1)
