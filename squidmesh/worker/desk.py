@@ -16,6 +16,7 @@ from squidmesh.states import JobState
 from squidmesh.store.jobs import LAST, Room
 from squidmesh.worker.carried import CarriedRun, fold
 from squidmesh.worker.permit import Permit
+from squidmesh.worker.slots import WEIGHT
 from squidmesh.worker.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Desk:
         self._elapsing = 0
         """Tickets of which nothing executes: they take no slot."""
         self._suspects = 0
+        self._usual = 0.0
+        """Bytes that a run weighs when it is claimed, on average."""
         self.heavy = False
         """Whether what is in hand weighs more than it may."""
 
@@ -184,7 +187,7 @@ class Desk:
             total += run.weight
             count += 1
         self.heavy = total + expected > self.settings.memory_bytes and count > 1
-        return total + expected, total / count if count else 0.0
+        return total + expected, max(self._usual, total / count if count else 0.0)
 
     def _affordable(self, weights: tuple[float, float], output: float, *, least: bool) -> int:
         """How many more jobs of a queue the memory has room for; at least one, if nothing of it is in hand."""
@@ -197,6 +200,8 @@ class Desk:
     def open(self, jobs: Iterable[Job], materials: Iterable[Material]) -> list[Ticket]:
         """Tickets for jobs that were claimed, with what was read of their runs."""
         by_run = {material.run_id: material for material in materials}
+        for material in by_run.values():
+            self._usual += (material.size - self._usual) * (WEIGHT if self._usual else 1.0)
         states: dict[tuple[CarriedRun, int], dict[str, object]] = {}
         now = self.monotonic()
         found: list[Ticket] = []

@@ -12,6 +12,7 @@ from squidmesh import RunStatus, SquidMesh, Workflow
 from squidmesh.clock import SystemClock
 from tests.invariants import check
 from tests.lab import Gate, Lab
+from tests.proxy import Proxy
 from tests.runtime.apps import single
 from tests.waiting import until
 
@@ -222,6 +223,53 @@ def test_an_urgent_job_gets_in_before_a_chain_that_is_kept(lab: Lab, *, irrevers
     gate.open()
     lab.until_ended(2)
     assert order == ["urgent", "second"]
+    check(lab)
+
+
+# -- what memory has room for ------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_stands_still_stops_the_claims_before_memory_is_full(lab: Lab) -> None:
+    """Steps go on while it stands still, but only those in hand, and these are few because they return much."""
+    text = "x" * 10_000
+    large = single(lambda: {"text": text}, "large")
+    with Proxy(lab.dsn) as proxy:
+        mesh = lab.mesh(large)
+        worker = lab.worker(lab.mesh(large, dsn=proxy.dsn), 4, **QUIET, memory_bytes=200_000)
+        mesh.start_runs("large", [None] * 200)
+        lab.until_ended(200)
+        assert worker._executor.slots("default").standing().ahead > 200, "it would claim far more"
+        mesh.start_runs("large", [None] * 300)
+        until(lambda: lab.value("SELECT count(*) FROM squidmesh.attempts") > 220, what="the worker at work")
+        proxy.freeze()
+        until(lambda: not (worker.running or worker._executor.waits), what="a worker that has run dry")
+        held = lab.jobs()["claimed"]
+        proxy.thaw()
+        lab.until_ended(500)
+    assert held <= 20 + 4
+    check(lab)
+
+
+def test_few_heavy_contexts_are_in_hand_at_once(lab: Lab) -> None:
+    """Steps are quick, but two contexts weigh more than there may be: the other runs wait in the database."""
+    text, in_hand = "x" * 10_000, list[int]()
+    chain = Workflow("chain")
+
+    @chain.step
+    def first() -> dict[str, str]:
+        return {"text": text}
+
+    @chain.step(after=[first])
+    def second(text: str) -> None:
+        assert len(text) == 10_000
+        in_hand.append(len(worker._engine.desk.runs))
+
+    mesh = lab.mesh(chain)
+    worker = lab.worker(mesh, 4, **QUIET, memory_bytes=20_000)
+    mesh.start_runs(chain, [None] * 200)
+    lab.until_ended(200)
+    assert max(in_hand[50:]) <= 12, "what was claimed before it was known how heavy runs become is gone by then"
+    assert lab.value("SELECT count(*) FROM squidmesh.runs WHERE status = 'completed'") == 200
     check(lab)
 
 

@@ -68,7 +68,7 @@ SELECT lpad(to_hex(n), 32, '0')::uuid, {0}.clock(), s, 1, 1, s, CASE WHEN s = 3 
 def hot_statements() -> dict[str, Statement[Any]]:
     """What a worker says on its way through every turn, and a client for every change."""
     keys, ids = [(RUN, 0)], [RUN]
-    room = [Room(f"q{n}", Lane.AHEAD, 10, worst=n) for n in range(5)]
+    room = [Room(f"q{n}", Lane.AHEAD, 10) for n in range(5)] + [Room(f"q{n}", Lane.AHEAD, 10, -1) for n in range(5)]
     run = locked_run()
     written = saving.save_plans(
         [plan(run, attempts=[attempt(100, {})], moved=[entry()], added=[entry(slot=1)], removed=[2], flag=True)],
