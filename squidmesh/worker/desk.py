@@ -200,8 +200,8 @@ class Desk:
     def open(self, jobs: Iterable[Job], materials: Iterable[Material]) -> list[Ticket]:
         """Tickets for jobs that were claimed, with what was read of their runs."""
         by_run = {material.run_id: material for material in materials}
-        for material in by_run.values():
-            self._usual += (material.size - self._usual) * (WEIGHT if self._usual else 1.0)
+        for read in by_run.values():
+            self._usual += (read.size - self._usual) * (WEIGHT if self._usual else 1.0)
         states: dict[tuple[CarriedRun, int], dict[str, object]] = {}
         now = self.monotonic()
         found: list[Ticket] = []

@@ -93,9 +93,19 @@ def test_a_job_that_becomes_ready_again_queues_at_the_end(store: Session) -> Non
     (again, waiting) = start(store, 2)
     (job,) = claim(store, 1)
     assert job.run_id == again
-    save(store, plan(locked(store, again), moved=[entry("again", same_visit=True)]))
+    save(store, plan(locked(store, again), moved=[entry("again", same_visit=True, attempt=2)]))
 
     assert [claim(store, 1)[0].run_id for _ in range(2)] == [waiting, again]
+
+
+def test_what_is_given_back_keeps_its_place(store: Session) -> None:
+    """It waited in the worker that had it, and must not begin to wait anew behind a backlog."""
+    (first, second) = start(store, 2)
+    (job,) = claim(store, 1)
+    assert job.run_id == first
+    save(store, plan(locked(store, first), moved=[entry(same_visit=True)]))
+
+    assert [claim(store, 1)[0].run_id for _ in range(2)] == [first, second]
 
 
 def test_a_limit_holds_for_each_queue_and_lane(store: Session) -> None:
