@@ -100,7 +100,7 @@ def test_a_job_that_becomes_ready_again_queues_at_the_end(store: Session) -> Non
 
 def test_what_is_given_back_keeps_its_place(store: Session) -> None:
     """It waited in the worker that had it, and must not begin to wait anew behind a backlog."""
-    (first, second) = start(store, 2)
+    first, second = (*start(store), *start(store))
     (job,) = claim(store, 1)
     assert job.run_id == first
     save(store, plan(locked(store, first), moved=[entry(same_visit=True)]))
