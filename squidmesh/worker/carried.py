@@ -40,7 +40,7 @@ class CarriedRun:
         start: What its steps could see as it began: the payload, and the schedule that started it, if one did.
         schedule: That schedule, and the nominal time.
         upto: The place in its history up to which its outputs are remembered.
-        weight: Bytes of its payload and outputs, as JSON text.
+        weight: Bytes of its payload, and of what its steps returned, saved or not; as JSON text.
     """
 
     __slots__ = (
@@ -92,10 +92,7 @@ class CarriedRun:
         """Go on with a plan that this worker saved, if the context was up to date until then."""
         self.status = plan.status
         if self.upto == plan.run.seq:
-            for attempt in plan.attempts:
-                if attempt.output is not None and attempt.kind != "compensation":
-                    self._added.append(attempt.output.value)
-                    self.weight += len(attempt.output.text)
+            self._added += [a.output.value for a in plan.attempts if a.output is not None and a.kind != "compensation"]
             self.upto = plan.seq
             if plan.snapshot_seq is not None:
                 # From now on readers begin with the snapshot, whose keys are in the order that the database gave them.

@@ -178,14 +178,11 @@ class Desk:
 
     def _weights(self, gone: set[Ticket], staying: Collection[CarriedRun], expected: float) -> tuple[float, float]:
         """Bytes in hand once ``gone`` is gone, with what is ``expected`` to be returned; and those of one run."""
-        total = count = 0
-        for run in self.runs.values():
-            if run.results:
-                if run not in staying and gone.issuperset(run.tickets.values()):
-                    continue
-                total += sum(ticket.size for ticket in run.results if ticket not in gone)
-            total += run.weight
-            count += 1
+        total, count = sum(run.weight for run in self.runs.values()), len(self.runs)
+        if total + expected > self.settings.memory_bytes / 2:  # only then it is worth looking closely
+            for run in {ticket.run for ticket in gone}.difference(staying):
+                if run.tickets and gone.issuperset(run.tickets.values()):
+                    total, count = total - run.weight, count - 1
         self.heavy = total + expected > self.settings.memory_bytes and count > 1
         return total + expected, max(self._usual, total / count if count else 0.0)
 

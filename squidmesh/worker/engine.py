@@ -246,6 +246,7 @@ class Engine:
     def _receive(self, ticket: Ticket) -> None:
         """A body has ended."""
         ticket.given_up = False
+        ticket.run.weight += ticket.size
         permit = ticket.permit
         if permit is not None and permit.saved is not None:
             self._follow(ticket, permit.saved)

@@ -94,10 +94,9 @@ class Slots:
                 ticket.handed = now
                 # What is marked as started must start: it does not queue behind what was claimed ahead.
                 level = (ticket.lane is Lane.AHEAD, ticket.priority)
-                waiting = self._waiting.get(level)
-                if waiting is None:
-                    waiting = self._waiting[level] = deque()
-                waiting.append(ticket)
+                if level not in self._waiting:
+                    self._waiting[level] = deque()
+                self._waiting[level].append(ticket)
         self.rouse()
 
     def rouse(self) -> None:
@@ -127,18 +126,14 @@ class Slots:
             if not self._waiting or len(self._running) >= self.concurrency or self.executor.stopped:
                 self._idle += 1
                 return None
-            ticket = self._pop(min(self._waiting), first=True)
+            level = min(self._waiting)
+            ticket = self._waiting[level].popleft()
+            if not self._waiting[level]:
+                del self._waiting[level]
             self._running[ticket] = None
             more = bool(self._waiting) and len(self._running) < self.concurrency
         if more:
             self.rouse()
-        return ticket
-
-    def _pop(self, level: Level, *, first: bool) -> Ticket:
-        waiting = self._waiting[level]
-        ticket = waiting.popleft() if first else waiting.pop()
-        if not waiting:
-            del self._waiting[level]
         return ticket
 
     def _perform(self, ticket: Ticket) -> None:
@@ -230,4 +225,11 @@ class Slots:
             if now - since <= self._settings.longest_ahead:
                 return []
             spare = sum(map(len, self._waiting.values())) - self._ahead(self._quick(now))
-            return [self._pop(max(self._waiting), first=False) for _ in range(spare)]
+            return [self._pop_last() for _ in range(spare)]
+
+    def _pop_last(self) -> Ticket:
+        level = max(self._waiting)
+        ticket = self._waiting[level].pop()
+        if not self._waiting[level]:
+            del self._waiting[level]
+        return ticket
