@@ -74,16 +74,7 @@ class Graph:
 
     def reachable(self, start: StepSet) -> StepSet:
         """Everything that may still run because something in ``start`` is live, not counting ``start`` itself."""
-        reached, fresh = 0, start
-        while fresh:
-            ahead = 0
-            while fresh:
-                lowest = fresh & -fresh
-                ahead |= self.successors[lowest.bit_length() - 1]
-                fresh ^= lowest
-            fresh = ahead & ~reached
-            reached |= ahead
-        return reached
+        return Reach(self, start).all()
 
     def way(self, step: str, outcome: str) -> Transition | None:
         """The transition that an outcome takes. What people and signals did not do goes the way of errors otherwise."""
@@ -96,3 +87,37 @@ class Graph:
     def undoable(self) -> StepSet:
         """The steps that have a compensation."""
         return self.set_of(step.name for step in self.definition.steps if step.compensate)
+
+
+class Reach:
+    """What may still run because some steps are live, walked only as far as it is asked for.
+
+    Args:
+        graph: The graph.
+        start: The live steps; they do not count themselves.
+    """
+
+    def __init__(self, graph: Graph, start: StepSet) -> None:
+        self._successors = graph.successors
+        self._reached = 0
+        self._fresh = start
+
+    def meets(self, targets: StepSet) -> bool:
+        """Whether any of ``targets`` may still run."""
+        while not targets & self._reached:
+            if not self._fresh:
+                return False
+            self._walk()
+        return True
+
+    def all(self) -> StepSet:
+        """Everything that may still run."""
+        while self._fresh:
+            self._walk()
+        return self._reached
+
+    def _walk(self) -> None:
+        lowest = self._fresh & -self._fresh
+        ahead = self._successors[lowest.bit_length() - 1]
+        self._fresh = (self._fresh ^ lowest) | (ahead & ~self._reached)
+        self._reached |= ahead

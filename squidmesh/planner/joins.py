@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from squidmesh.planner.graph import Reach
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -49,16 +51,14 @@ def decisions(graph: Graph, progress: Progress) -> Iterator[tuple[str, bool]]:
 def _decidable(graph: Graph, progress: Progress) -> dict[str, StepSet]:
     """The joins that something was noted for and whose other dependencies, which go with them, are all settled."""
     found: dict[str, StepSet] = {}
-    reached: StepSet | None = None
+    reach = Reach(graph, progress.live)
     for join in sorted(progress.marked.keys() | progress.spoiled.keys()):
         missing = graph.joins[join] & ~progress.marked.get(join, 0)
         if missing & progress.live:
             continue
-        if missing and progress.live:
-            # Walked at most once, and only when no cheaper look has answered.
-            reached = graph.reachable(progress.live) if reached is None else reached
-            if missing & reached:
-                continue
+        # Walked at most once, and only as far as it takes: many live steps lead to what a wide join lacks.
+        if missing and reach.meets(missing):
+            continue
         found[join] = missing
     return found
 

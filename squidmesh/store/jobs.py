@@ -23,9 +23,9 @@ NOBODY: Final = UUID(int=0)
 WAKE_BATCH = 1000
 """At most so many jobs of a queue are woken at once: what is due goes on in the next turn."""
 
-LOWEST: Final = -(2**15)
-HIGHEST: Final = 2**15 - 1
-"""The priorities that there can be: a smallint."""
+FIRST: Final = -(2**15)
+LAST: Final = 2**15 - 1
+"""The priorities of what goes first and last; they are a smallint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,14 @@ class Room:
         limit: At most so many.
         floors: (priority, seconds) in order of priority: of these, only what became ready so long ago or later is
             looked at; what is older was not ready when somebody looked. Of other priorities everything is.
+        worst: The worst priority that they may have: less urgent ones are left alone.
     """
 
     queue: str
     lane: Lane
     limit: int
     floors: tuple[tuple[int, float], ...] = ()
+    worst: int = LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Material:
         error: Why it is ending, if it is.
         schedule: The nominal time that it was started for, as stored; None if no schedule started it.
         outputs: (seq, output) in order, from the last snapshot that all of the jobs saw.
+        payload_size: Bytes of the payload as JSON text.
+        size: Bytes of the payload and the outputs.
     """
 
     run_id: UUID
@@ -85,6 +89,8 @@ class Material:
     error: JSONObject | None
     schedule: JSONObject | None
     outputs: tuple[tuple[int, JSONObject], ...]
+    payload_size: int = 0
+    size: int = 0
 
 
 def read_jobs(keys: Sequence[tuple[UUID, int]]) -> Statement[list[Job]]:
@@ -104,9 +110,11 @@ def claim_jobs(worker: UUID, claim: int, rooms: Sequence[Room]) -> Statement[lis
         "queues": columns.texts(room.queue for room in rooms),
         "lanes": columns.whole(room.lane for room in rooms),
         "limits": columns.whole(room.limit for room in rooms),
-        "firsts": columns.texts(columns.whole([LOWEST, *(p for p, _ in room.floors)]) for room in rooms),
+        "firsts": columns.texts(columns.whole([FIRST, *(p for p, _ in room.floors)]) for room in rooms),
         "ages": columns.texts(columns.numbers([None, *(age for _, age in room.floors)]) for room in rooms),
-        "belows": columns.texts(columns.whole([*(p for p, _ in room.floors), HIGHEST + 1]) for room in rooms),
+        "belows": columns.texts(
+            columns.whole(min(p, room.worst + 1) for p in [*(p for p, _ in room.floors), LAST + 1]) for room in rooms
+        ),
         "kinds": columns.texts(JobKind),
         "worker": worker,
         "claim": claim,
@@ -151,7 +159,19 @@ def _material_of(row: Row) -> Material:
     run_id, workflow, trigger, fingerprint, status, payload, error, schedule, seqs, texts = row
     outputs = tuple((seq, cast("JSONObject", decode(text))) for seq, text in zip(seqs or (), texts or (), strict=True))
     given = cast("JSONObject", decode(payload))
-    return Material(run_id, workflow, trigger, fingerprint, status, given, optional(error), optional(schedule), outputs)
+    return Material(
+        run_id=run_id,
+        workflow=workflow,
+        trigger=trigger,
+        fingerprint=fingerprint,
+        status=status,
+        payload=given,
+        error=optional(error),
+        schedule=optional(schedule),
+        outputs=outputs,
+        payload_size=len(payload),
+        size=len(payload) + sum(map(len, texts or ())),
+    )
 
 
 def wake_jobs(

@@ -119,18 +119,18 @@ class _Transactions(Transactions):
 
 
 class _Hand(Executor):
-    """Keeps tickets in order until the driver asks for the next one."""
+    """Keeps tickets in order, urgent ones first, until the driver asks for the next one."""
 
     def __init__(
-        self, queues: Iterable[str], finish: Callable[[Message], None], monotonic: Callable[[], float]
+        self, settings: WorkerSettings, finish: Callable[[Message], None], monotonic: Callable[[], float]
     ) -> None:
         watchdog = _Blind(finish, monotonic)
-        super().__init__(dict.fromkeys(queues, 1), EventLoopThread(watchdog, monotonic), watchdog, finish, monotonic)
+        super().__init__(settings, EventLoopThread(watchdog, monotonic), watchdog, finish, monotonic)
         self.waiting: deque[Ticket] = deque()
 
     def submit(self, tickets: Iterable[Ticket]) -> None:
         """Keep tickets."""
-        self.waiting.extend(tickets)
+        self.waiting = deque(sorted([*self.waiting, *tickets], key=lambda ticket: ticket.priority))
 
     def withdraw(self) -> list[Ticket]:
         """Give back what was kept."""
@@ -154,7 +154,7 @@ class InlineWorker:
         queues = {step.options.queue for flow in registry.workflows.values() for step in flow.check().steps}
         self.settings = WorkerSettings(queues=dict.fromkeys(sorted({"default", *queues}), 1))
         inbox: SimpleQueue[Message] = SimpleQueue()
-        self._hand = _Hand(self.settings.queues, inbox.put, self.monotonic)
+        self._hand = _Hand(self.settings, inbox.put, self.monotonic)
         self._link = _Link(session)
         self._record = new_record(self.settings.queues, registry)
         self.engine = Engine(

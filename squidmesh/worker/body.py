@@ -8,7 +8,6 @@ import logging
 import random
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -20,13 +19,14 @@ from squidmesh.planner.outcome import Completed, Deferred, Failed, Happening, Ou
 from squidmesh.records import JobKind
 from squidmesh.retry import LONGEST_DELAY
 from squidmesh.store.codec import Unencodable, encode
+from squidmesh.worker.own import OwnContext, own
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from squidmesh.authoring.functions import StepFunction
     from squidmesh.definition import Step
-    from squidmesh.records import JSON, JSONObject
+    from squidmesh.records import JSONObject
     from squidmesh.retry import Retry
     from squidmesh.worker.ticket import Ticket
 
@@ -89,25 +89,18 @@ def perform(ticket: Ticket) -> Happening:
 def _arguments(ticket: Ticket, function: StepFunction[..., object]) -> dict[str, object]:
     """What a body is called with, in objects of its own: one that changes its input must not change that of others."""
     context, state = ticket.context(), ticket.state
-    if function.takes_all or function.context_parameter is not None:
-        state = _own(state)
-        context = replace(context, state=state, payload=_own(context.payload))
+    if function.context_parameter is not None:
+        context = OwnContext.of(context)
+    if function.takes_all:
+        state = own(state)
     else:
-        state = {p.name: _own(state[p.name]) for p in function.takes if p.name in state}
+        state = {p.name: own(state[p.name]) for p in function.takes if p.name in state}
     current_step.set(context)
     try:
         return function.bind(state, context)
     except InvalidInput:
         # Once more with everything, for an error that says what there would have been.
         return function.bind(ticket.state, context)
-
-
-def _own(value: JSON) -> JSON:
-    if type(value) is dict:
-        return {key: _own(item) for key, item in cast("JSONObject", value).items()}
-    if type(value) is list:
-        return [_own(item) for item in value]  # pyright: ignore[reportUnknownVariableType] - JSON is Any
-    return value
 
 
 def _log_fields(ticket: Ticket) -> dict[str, object]:

@@ -40,11 +40,13 @@ class CarriedRun:
         start: What its steps could see as it began: the payload, and the schedule that started it, if one did.
         schedule: That schedule, and the nominal time.
         upto: The place in its history up to which its outputs are remembered.
+        weight: Bytes of its payload, and of what its steps returned, saved or not; as JSON text.
     """
 
     __slots__ = (
         "_added",
         "_outputs",
+        "_payload_size",
         "ask_again",
         "error",
         "fingerprint",
@@ -58,6 +60,7 @@ class CarriedRun:
         "tickets",
         "trigger",
         "upto",
+        "weight",
         "workflow",
     )
 
@@ -76,14 +79,14 @@ class CarriedRun:
         self.tickets: dict[int, Ticket] = {}
         self.results: list[Ticket] = []
         self.ask_again = self.patience = 0.0
-        self.upto = 0
+        self.upto, self.weight, self._payload_size = 0, material.size, material.payload_size
         self._outputs: JSONObject = {}
         self._added: list[JSONObject] = []
 
     def take(self, material: Material, saw: int) -> None:
         """Remember the context as it was at ``saw``, from what was read."""
         self._outputs, self._added = fold(material.outputs, saw), []
-        self.upto, self.status = saw, material.status
+        self.upto, self.status, self.weight = saw, material.status, material.size
 
     def follow(self, plan: Plan) -> None:
         """Go on with a plan that this worker saved, if the context was up to date until then."""
@@ -94,6 +97,7 @@ class CarriedRun:
             if plan.snapshot_seq is not None:
                 # From now on readers begin with the snapshot, whose keys are in the order that the database gave them.
                 self._outputs, self._added = self._added[-1], []
+                self.weight = self._payload_size + plan.progress.snapshot
 
     def outputs(self) -> JSONObject:
         """What steps returned up to now, in one."""

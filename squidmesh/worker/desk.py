@@ -6,6 +6,7 @@ It knows which tickets are out, what is carried of their runs, and how much more
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -14,14 +15,15 @@ from squidmesh.planner.outcome import Filed, Finding, Happening, Returned
 from squidmesh.planner.scheduling import filed
 from squidmesh.records import JobKind, Lane
 from squidmesh.states import JobState
-from squidmesh.store.jobs import Room
+from squidmesh.store.jobs import LAST, Room
 from squidmesh.worker.carried import CarriedRun, fold
 from squidmesh.worker.permit import Permit
+from squidmesh.worker.slots import WEIGHT
 from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.walk import MeterWalk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from uuid import UUID
 
     from squidmesh.planner.plan import NextJob, Plan
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from squidmesh.registry import Registry
     from squidmesh.store.jobs import Material
     from squidmesh.worker.settings import WorkerSettings
+    from squidmesh.worker.slots import Standing
 
 
 ELAPSED_BATCH: Final = 250
@@ -58,6 +61,10 @@ class Desk:
         """Tickets of which nothing executes: they take no slot."""
         self._suspects = 0
         self.walk = MeterWalk()
+        self._usual = 0.0
+        """Bytes that a run weighs when it is claimed, on average."""
+        self.heavy = False
+        """Whether what is in hand weighs more than it may."""
 
     # -- tickets come and go -------------------------------------------------------------------------------------
 
@@ -129,40 +136,70 @@ class Desk:
     # -- how much more -------------------------------------------------------------------------------------------
 
     def rooms(
-        self, average_seconds: Callable[[str], float], settled: Iterable[Ticket], coming: Iterable[NextJob | Job]
+        self,
+        standing: Callable[[str], Standing],
+        settled: Iterable[Ticket],
+        coming: Collection[NextJob | Job],
+        staying: Collection[CarriedRun],
     ) -> list[Room]:
         """How many jobs of each queue and lane may be claimed, once ``settled`` tickets are gone.
 
         Args:
-            average_seconds: How long a step of a queue takes; 0 if not known.
+            standing: How the slots of a queue stand.
             settled: The tickets whose results are being saved.
             coming: What will be in hand instead: successors that stay, jobs that were found to be ours.
+            staying: The runs of these successors.
         """
+        gone = set(settled)
         in_hand = dict(self._in_hand)
-        for ticket in set(settled):
+        for ticket in gone:
             in_hand[ticket.queue] -= not ticket.busy and ticket.lane is not Lane.CLOCK
-        for gone in self.lost:
-            in_hand[gone.queue] += 1
+        for lost in self.lost:
+            in_hand[lost.queue] += 1
+        kept: dict[str, list[int]] = {queue: [] for queue in self.settings.queues}
         for job in coming:
-            in_hand[job.queue] += job.lane is not Lane.CLOCK
+            if job.lane is not Lane.CLOCK:
+                in_hand[job.queue] += 1
+                kept[job.queue].append(job.priority)
+        now = {queue: standing(queue) for queue in self.settings.queues}
+        weights = self._weights(gone, staying, sum(in_hand[queue] * now[queue].output for queue in now))
         found: list[Room] = []
         for queue, concurrency in self.settings.queues.items():
             found.append(Room(queue, Lane.CLOCK, ELAPSED_BATCH))
+            most = self._affordable(weights, now[queue].output, least=not in_hand[queue])
             free = concurrency - in_hand[queue]
-            ahead = free + self._ahead(concurrency, average_seconds(queue))
-            if ahead > 0:
-                found.append(Room(queue, Lane.AHEAD, ahead))
-            if free > 0:
-                found.append(Room(queue, Lane.ALONE, free))
-                if self.may_have_suspect and not any(room.lane is Lane.SUSPECT for room in found):
-                    found.append(Room(queue, Lane.SUSPECT, 1))
+            found += self._rooms_of(queue, now[queue], free, kept[queue], most)
+            suspects = self._suspects or any(room.lane is Lane.SUSPECT for room in found)
+            if not suspects and max(free, now[queue].soon) > 0:
+                found.append(Room(queue, Lane.SUSPECT, min(1, most)))
+        return [room for room in found if room.limit]
+
+    def _rooms_of(self, queue: str, now: Standing, free: int, kept: Sequence[int], most: int) -> list[Room]:
+        """The rooms of one queue: those without a free slot are for what gets one within a moment, or goes first."""
+        found: list[Room] = []
+        urgent, worst = urgent_room(now, kept)
+        for lane, room, waiting in ((Lane.AHEAD, free + now.ahead, 0), (Lane.ALONE, max(free, now.soon), now.alone)):
+            if room > 0:
+                found.append(Room(queue, lane, min(room, most)))
+            elif urgent > waiting:
+                found.append(Room(queue, lane, min(urgent - waiting, most), worst=worst))
         return found
 
-    def _ahead(self, concurrency: int, seconds: float) -> int:
-        """How many jobs to claim beyond those that can start at once: as many as a moment's work will use up."""
-        if not seconds:
-            return 0
-        return min(int(self.settings.look_ahead * concurrency / max(seconds, 50e-6)), self.settings.most_ahead)
+    def _weights(self, gone: set[Ticket], staying: Collection[CarriedRun], expected: float) -> tuple[float, float]:
+        """Bytes in hand once ``gone`` is gone, with what is ``expected`` to be returned; and those of one run."""
+        total, count = sum(run.weight for run in self.runs.values()), len(self.runs)
+        if total + expected > self.settings.memory_bytes / 2:  # only then it is worth looking closely
+            for run in {ticket.run for ticket in gone}.difference(staying):
+                if run.tickets and gone.issuperset(run.tickets.values()):
+                    total, count = total - run.weight, count - 1
+        self.heavy = total + expected > self.settings.memory_bytes and count > 1
+        return total + expected, max(self._usual, total / count if count else 0.0)
+
+    def _affordable(self, weights: tuple[float, float], output: float, *, least: bool) -> int:
+        """How many more jobs of a queue the memory has room for; at least one, if nothing of it is in hand."""
+        total, each = weights
+        spare = self.settings.memory_bytes - total
+        return max(int(spare / max(each + output, 1.0)), int(least))
 
     def metered_rooms(self, rooms: Iterable[Room], *, strays: bool) -> dict[str, int]:
         """How many metered jobs of each queue may be claimed: those that can start at once.
@@ -174,7 +211,7 @@ class Desk:
         if not (self.registry.meters or strays or self.walk.again <= self.monotonic()):
             self.walk.again = inf
             return {}
-        return {room.queue: room.limit for room in rooms if room.lane is Lane.ALONE}
+        return {room.queue: room.limit for room in rooms if room.lane is Lane.ALONE and room.worst == LAST}
 
     def file(self, plan: Plan, run: CarriedRun) -> None:
         """File what a plan makes live under what it shares with others, as whoever claims it would have to.
@@ -197,6 +234,8 @@ class Desk:
     def open(self, jobs: Iterable[Job], materials: Iterable[Material]) -> list[Ticket]:
         """Tickets for jobs that were claimed, with what was read of their runs."""
         by_run = {material.run_id: material for material in materials}
+        for read in by_run.values():
+            self._usual += (read.size - self._usual) * (WEIGHT if self._usual else 1.0)
         states: dict[tuple[CarriedRun, int], dict[str, object]] = {}
         now = self.monotonic()
         found: list[Ticket] = []
@@ -233,6 +272,7 @@ class Desk:
             kind=job.kind,
             lane=job.lane,
             queue=job.queue,
+            priority=job.priority,
             step=graph.steps.get(job.step) if graph else None,
             function=function,
             step_name=job.step,
@@ -262,11 +302,30 @@ class Desk:
             job.state is JobState.READY
             and not job.same_visit  # which sees what its first attempt saw, not what the worker remembers by now
             and job.lane is Lane.AHEAD
+            and not self.heavy  # its context is read again by whoever has room for it
             and before.lane is not Lane.CLOCK  # which has no slot that it could leave to it
             and job.queue == before.queue
             and self.monotonic() - before.kept_since < self.settings.keep
             and self.can_run(plan.run.workflow, job.step, plan.run.fingerprint)
         )
+
+
+def urgent_room(now: Standing, kept: Iterable[int]) -> tuple[int, int]:
+    """How many jobs may be claimed though there is no room, as they go first; and the worst priority that does so.
+
+    Args:
+        now: How the slots of a queue stand.
+        kept: The priorities of successors that will wait for them, too.
+    """
+    levels = Counter(dict(now.waiting))
+    levels.update(kept)
+    room, worst, better = 0, LAST, 0
+    for priority, count in sorted(levels.items()):
+        if better >= now.quick:
+            break
+        room, worst = min(now.quick, levels.total()) - better, priority - 1
+        better += count
+    return room, worst
 
 
 def finding_of(ticket: Ticket, worker: UUID, now: float) -> Finding:

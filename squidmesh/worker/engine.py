@@ -25,7 +25,7 @@ import psycopg
 
 from squidmesh.errors import CommitUnknown
 from squidmesh.events import discarded, events_of, handed_out
-from squidmesh.planner.outcome import Abandoned, Completed, Elapsed, Output, Returned, Unknown
+from squidmesh.planner.outcome import Abandoned, Elapsed, Returned, Unknown
 from squidmesh.records import BODILESS, JobKind
 from squidmesh.registry import learn_graphs
 from squidmesh.worker import body
@@ -133,6 +133,8 @@ class Engine:
         self._reconcile = False
         """Whether to compare what is in hand with what the database says in the next turn."""
         self._failures = 0
+        self._share_again = 0.0
+        """When to look next whether tickets wait in vain; on the monotonic clock."""
         self._stopped = threading.Event()
 
     # -- the loop ------------------------------------------------------------------------------------------------
@@ -198,6 +200,7 @@ class Engine:
             self._take_in(message)
             message = self._next_message(0.0)
         now = self.monotonic()
+        self._share(now)
         return self._vigil.wake(now) or self._reconcile or self._has_due(now)
 
     def _next_message(self, patience: float | None) -> Message | None:
@@ -220,6 +223,8 @@ class Engine:
         reasons = [run.ask_again for run in self._waiting]
         if self.desk.walk.again < inf and not self.stopping:
             reasons.append(self.desk.walk.again)
+        if self.executor.waits:
+            reasons.append(self._share_again)
         return self._vigil.patience(now, reasons, stopping=self.stopping)
 
     def _take_in(self, message: Message) -> None:
@@ -247,6 +252,7 @@ class Engine:
     def _receive(self, ticket: Ticket) -> None:
         """A body has ended."""
         ticket.given_up = False
+        ticket.run.weight += ticket.size
         permit = ticket.permit
         if permit is not None and permit.saved is not None:
             self._follow(ticket, permit.saved)
@@ -297,6 +303,12 @@ class Engine:
             if self.desk.has(ticket):
                 ticket.happening = Returned()
                 self._keep_result(ticket)
+
+    def _share(self, now: float) -> None:
+        """Give back what waits for slots that are not free for long: another worker may be idle."""
+        if now >= self._share_again:
+            self._share_again = now + self.settings.longest_ahead / 2
+            self._give_back(self.executor.withdraw_stale())
 
     def _cut_off(self, tickets: Iterable[Ticket]) -> None:
         """Give up on bodies that outlived the grace period: they are run again elsewhere, and it is not their fault."""
@@ -358,7 +370,7 @@ class Engine:
         size = 0
         for run in self._due_runs(self.monotonic()):
             batch.append(run)
-            size += sum(_size(ticket) for ticket in run.results)
+            size += sum(ticket.size for ticket in run.results)
             if size > self.settings.batch_bytes:
                 break
         return batch
@@ -474,10 +486,3 @@ def _revoke(ticket: Ticket) -> None:
     """A transactional step must not commit any more; the server is told on a thread that has time."""
     if ticket.permit is not None and ticket.permit.revoke():
         threading.Thread(target=ticket.permit.sever, name="squidmesh-sever", daemon=True).start()
-
-
-def _size(ticket: Ticket) -> int:
-    happening = ticket.happening
-    if isinstance(happening, Completed) and isinstance(happening.output, Output):
-        return len(happening.output.text)
-    return 0

@@ -66,7 +66,7 @@ class Floors:
             known = self._ready.setdefault((room.queue, room.lane), {})
             known.update({job.priority: asked for job in found})
             if len(found) < room.limit:
-                known.update(dict.fromkeys(known, asked))
+                known.update({priority: asked for priority in known if priority <= room.worst})
             else:
                 # They come in order: of better priorities than the last one's, whatever was ready came.
                 last, since = max((job.priority, asked - max(job.waited, 0.0)) for job in found)

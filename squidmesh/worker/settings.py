@@ -26,8 +26,10 @@ class WorkerSettings:
         grace: How long running steps may go on when it is told to stop.
         look_ahead: How much estimated work it claims beyond what it can start at once.
         most_ahead: At most so many jobs of a queue are claimed ahead.
+        longest_ahead: How long what was claimed may wait for a slot before it is given back, if others may have one.
         keep: How long it keeps a chain's next step for itself before others get their turn.
         batch_bytes: At most so much output is saved in one turn.
+        memory_bytes: So much JSON text may be in hand, of contexts and of results: beyond it less is claimed.
         nap: How long it waits for more before it tells others that it sleeps.
         poll: How often it looks for work while it sleeps; None where it is told, and heartbeats are often enough.
     """
@@ -38,8 +40,10 @@ class WorkerSettings:
     grace: float = 30.0
     look_ahead: float = 0.05
     most_ahead: int = 1000
+    longest_ahead: float = 0.2
     keep: float = 1.0
     batch_bytes: int = 16 * 1024 * 1024
+    memory_bytes: int = 64 * 1024 * 1024
     nap: float = 0.02
     poll: float | None = None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from squidmesh.context import Cancellation, Context
+from squidmesh.planner.outcome import Completed
 from squidmesh.records import JobKind
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Ticket:
         kind: What it is for.
         lane: How it was claimed.
         queue: The queue it came from.
+        priority: Smaller is sooner.
         step: The step, of the run's graph with live options; None if the graph cannot be read.
         function: The step's function in live code; None if there is none, or the step needs none.
         step_name: The step's name.
@@ -40,6 +42,7 @@ class Ticket:
         meters: What it shares with others, as it was filed; None if nothing.
         permit: Of a transactional step: whether what it writes may be committed.
         cancellation: Raised when the run is ending, or the worker gave up on the body.
+        handed: When it began to wait for a slot, on the monotonic clock.
         started: When the body started, on the monotonic clock.
         finished: When it ended.
         happening: What happened to it.
@@ -52,6 +55,7 @@ class Ticket:
     kind: JobKind | str
     lane: Lane
     queue: str
+    priority: int
     step: Step | None
     function: StepFunction[..., object] | None
     step_name: str
@@ -62,6 +66,7 @@ class Ticket:
     meters: str | None = None
     permit: Permit | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
+    handed: float = 0.0
     started: float | None = None
     finished: float = 0.0
     happening: Happening | None = None
@@ -81,6 +86,12 @@ class Ticket:
     def unsure(self) -> bool:
         """Whether what is said of it may come too late because the step itself has said more, in its transaction."""
         return self.given_up or (self.permit is not None and self.permit.in_doubt)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what the body returned."""
+        happening = self.happening
+        return len(happening.output.text) if isinstance(happening, Completed) and happening.output is not None else 0
 
     def context(self) -> Context:
         """What the step's function is given as ``Context``."""

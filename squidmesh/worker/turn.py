@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from squidmesh.records import Job, Lane
 from squidmesh.states import JobState
 from squidmesh.store.jobs import (
+    LAST,
     adopt_jobs,
     claim_jobs,
     list_claimed,
@@ -192,7 +193,7 @@ class Turn:
         elsewhere = self._for_others(rooms, metered)
         if elsewhere:
             statements.append(notify_idle(engine.channel, elsewhere, engine.worker))
-        free = [room for room in rooms if room.lane is Lane.ALONE]
+        free = [room for room in rooms if room.lane is Lane.ALONE and room.worst == LAST]
         below = self.look is Look.BELOW_FLOORS
         if self.look is not Look.NOTHING and not engine.stopping:
             slots = dict.fromkeys(engine.settings.queues, 0) | {room.queue: room.limit for room in free}
@@ -222,11 +223,12 @@ class Turn:
 
     def _rooms(self) -> list[Room]:
         coming: list[NextJob | Job] = [*(job for _, job, _ in self.kept), *self.claimed]
-        return self.desk.rooms(self.engine.executor.average_seconds, self.settled, coming)
+        staying = {before.run for _, _, before in self.kept}
+        return self.desk.rooms(self.engine.executor.standing, self.settled, coming, staying)
 
     def _for_others(self, rooms: list[Room], metered: Mapping[str, int]) -> list[str]:
         """The queues whose new jobs this worker will not take at once: sleeping workers are told of them."""
-        room = {room.queue: room.limit for room in rooms if room.lane is Lane.AHEAD}
+        room = {room.queue: room.limit for room in rooms if room.lane is Lane.AHEAD and room.worst == LAST}
         found = queues_to_tell(self.plans, room, self.engine.settings.queues, self.engine.timers)
         freed = Counter(ticket.queue for ticket in self.settled if ticket.meters is not None)
         # Who makes room in a limit takes the next job itself, if it can.

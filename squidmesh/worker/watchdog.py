@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ class Expired:
     ticket: Ticket
 
 
+@dataclass(slots=True, order=True)
+class _Entry:
+    """When which body is to have ended; ``number`` tells apart what is due at once."""
+
+    at: float
+    number: int
+    ticket: Ticket | None = field(compare=False)
+
+
 class Watchdog:
     """Says when the time of a step is up; its thread starts with the first step that has a time-out.
 
@@ -37,8 +46,8 @@ class Watchdog:
         self._monotonic = monotonic
         self._changed = threading.Condition()
         self._numbers = itertools.count()
-        self._heap: list[tuple[float, int, Ticket]] = []
-        self._watched: set[Ticket] = set()
+        self._heap: list[_Entry] = []
+        self._watched: dict[Ticket, _Entry] = {}
         self._thread: threading.Thread | None = None
         self._stopped = False
 
@@ -47,20 +56,22 @@ class Watchdog:
         with self._changed:
             if ticket in self._watched:
                 return
-            self._watched.add(ticket)
-            heapq.heappush(self._heap, (self._monotonic() + seconds, next(self._numbers), ticket))
+            entry = self._watched[ticket] = _Entry(self._monotonic() + seconds, next(self._numbers), ticket)
+            heapq.heappush(self._heap, entry)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="squidmesh-watchdog", daemon=True)
                 self._thread.start()
-            elif self._heap[0][2] is ticket:
+            elif self._heap[0] is entry:
                 self._changed.notify()
 
     def forget(self, ticket: Ticket) -> None:
         """The body has ended."""
         with self._changed:
-            self._watched.discard(ticket)
+            entry = self._watched.pop(ticket, None)
+            if entry is not None:
+                entry.ticket = None  # and with it what its run weighs
             if len(self._heap) > 2 * len(self._watched) + FORGOTTEN:
-                self._heap = [entry for entry in self._heap if entry[2] in self._watched]
+                self._heap = list(self._watched.values())
                 heapq.heapify(self._heap)
 
     def stop(self) -> None:
@@ -74,11 +85,11 @@ class Watchdog:
     def _run(self) -> None:
         with self._changed:
             while not self._stopped:
-                left = self._heap[0][0] - self._monotonic() if self._heap else None
+                left = self._heap[0].at - self._monotonic() if self._heap else None
                 if left is not None and left <= 0:
-                    ticket = heapq.heappop(self._heap)[2]
-                    if ticket in self._watched:
-                        self._watched.discard(ticket)
+                    ticket = heapq.heappop(self._heap).ticket
+                    if ticket is not None:
+                        del self._watched[ticket]
                         self._bark(Expired(ticket))
                 else:
                     self._changed.wait(left)

@@ -102,7 +102,7 @@ class Worker:
         inbox: SimpleQueue[Message] = SimpleQueue()
         self._watchdog = Watchdog(inbox.put, monotonic)
         self._loop = EventLoopThread(self._watchdog, monotonic)
-        self._executor = Executor(self.settings.queues, self._loop, self._watchdog, inbox.put, monotonic)
+        self._executor = Executor(self.settings, self._loop, self._watchdog, inbox.put, monotonic)
         record = self._record()
         self._engine = Engine(
             worker=record.id,

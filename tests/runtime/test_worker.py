@@ -166,9 +166,10 @@ def test_slow_steps_are_not_hoarded_and_quick_ones_are_claimed_ahead(lab: Lab) -
     first = lab.worker(mesh, 2, lease=600.0, beat=300.0)
     mesh.start_runs("quick", [None] * 200)
     lab.until_ended(200)
-    assert first._engine.desk._ahead(2, first._executor.average_seconds("default")) > 2
+    slots = first._executor.slots("default")
+    assert slots.standing().ahead > 2
     # A slow step makes it careful: one is enough.
-    first._executor._lanes["default"].average = 1.0
+    slots.average = 1.0
     mesh.start_runs("slow", [None] * 6)
     gate.until_come(2)
     assert lab.jobs() == {"claimed": 2, "ready": 4}

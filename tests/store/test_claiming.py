@@ -75,13 +75,37 @@ def test_better_priority_first_then_whoever_is_ready_for_longer(store: Session) 
     assert claim(store, 1) == []
 
 
+def test_only_urgent_ones_where_only_these_are_wanted(store: Session) -> None:
+    """What a worker without a free slot claims: jobs that go before those it has."""
+    for step, priority in (("late", 5), ("normal", 0), ("urgent", -1), ("most urgent", -(2**15) + 1)):
+        start(store, 1, entry(step, priority=priority))
+
+    def claimed(worst: int) -> list[str]:
+        return [job.step for job in store.run(claim_jobs(uuid4(), 1, [Room("default", Lane.AHEAD, 9, worst=worst)]))]
+
+    assert claimed(-(2**15) - 1) == []
+    assert sorted(claimed(-1)) == ["most urgent", "urgent"]
+    assert claimed(-1) == []
+    assert sorted(claimed(5)) == ["late", "normal"]
+
+
 def test_a_job_that_becomes_ready_again_queues_at_the_end(store: Session) -> None:
     (again, waiting) = start(store, 2)
     (job,) = claim(store, 1)
     assert job.run_id == again
-    save(store, plan(locked(store, again), moved=[entry("again", same_visit=True)]))
+    save(store, plan(locked(store, again), moved=[entry("again", same_visit=True, attempt=2)]))
 
     assert [claim(store, 1)[0].run_id for _ in range(2)] == [waiting, again]
+
+
+def test_what_is_given_back_keeps_its_place(store: Session) -> None:
+    """It waited in the worker that had it, and must not begin to wait anew behind a backlog."""
+    first, second = (*start(store), *start(store))
+    (job,) = claim(store, 1)
+    assert job.run_id == first
+    save(store, plan(locked(store, first), moved=[entry(same_visit=True)]))
+
+    assert [claim(store, 1)[0].run_id for _ in range(2)] == [first, second]
 
 
 def test_a_limit_holds_for_each_queue_and_lane(store: Session) -> None:

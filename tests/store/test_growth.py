@@ -134,6 +134,7 @@ def hot_statements(number: int = 0) -> dict[str, Statement[Any]]:
     ]
     floors = ((0, 3600.0), (1, 3600.0))
     rooms = [Room(queue, lane, 10, floors) for queue in QUEUES for lane in (Lane.AHEAD, Lane.ALONE)]
+    rooms.append(Room("q0", Lane.SUSPECT, 10, floors, worst=-1))
     new = new_runs(10)
     said: list[Statement[Any]] = [
         jobs.list_claimed(WORKER),

@@ -14,6 +14,7 @@ from squidmesh.store.jobs import Material
 from squidmesh.worker.carried import CarriedRun
 from squidmesh.worker.eventloop import EventLoopThread
 from squidmesh.worker.executor import Executor
+from squidmesh.worker.settings import WorkerSettings
 from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.watchdog import Watchdog
 
@@ -55,7 +56,8 @@ def test_no_second_thread_is_made_before_the_first_one_has_come(monkeypatch: pyt
 
     finished: SimpleQueue[Ticket] = SimpleQueue()
     watchdog = Watchdog(lambda _: None, time.monotonic)
-    executor = Executor({"q": 10}, EventLoopThread(watchdog, time.monotonic), watchdog, finished.put, time.monotonic)
+    settings = WorkerSettings(queues={"q": 10})
+    executor = Executor(settings, EventLoopThread(watchdog, time.monotonic), watchdog, finished.put, time.monotonic)
     monkeypatch.setattr(threading, "Thread", LateThread)
 
     executor.submit([new_ticket(slot) for slot in range(5)])
