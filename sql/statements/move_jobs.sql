@@ -4,8 +4,8 @@
 --   crashes smallint[], defers int[], reasons, meters text[], same boolean[] (the visit goes on: since stays)
 -- Returns: nothing.
 -- Locks: the caller has the run's; a claim in flight is waited for. No index is touched while the job stays claimed by
--- the same worker (HOT): ready_at is renewed only where the job becomes ready; what was claimed and comes back as it was
--- keeps its place in the queue. Index: jobs_pkey.
+-- the same worker (HOT): ready_at is renewed only where the job becomes ready; what was claimed and comes back as
+-- it was keeps its place in the queue. Index: jobs_pkey.
 UPDATE squidmesh.jobs j
    SET state = new.state, kind = new.kind, step = new.step, visit = new.visit, attempt = new.attempt, saw = new.saw,
        queue = new.queue, priority = new.priority, lane = new.lane, worker = new.worker, claim = new.claim,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from squidmesh import RunStatus, SquidMesh, Workflow
 from squidmesh.clock import SystemClock
+from squidmesh.worker.engine import Call
 from tests.invariants import check
 from tests.lab import Gate, Lab
 from tests.proxy import Proxy
@@ -26,19 +26,23 @@ QUIET: dict[str, Any] = {"lease": 600.0, "beat": 300.0}
 
 
 class Watch(SystemClock):
-    """A clock that hardly moves unless it is put forward: bodies stand still and do not count as long until then."""
+    """A clock that a test puts forward."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
         self._ahead = 0.0
 
     def monotonic(self) -> float:
         """Seconds."""
-        return (time.monotonic() - self._began) / 1000 + self._ahead
+        return super().monotonic() + self._ahead
 
-    def put_forward(self, seconds: float) -> None:
-        """Let so much time pass."""
+    def put_forward(self, seconds: float, worker: Worker) -> None:
+        """Let so much time pass, and wake a worker that waits for it by the real clock."""
         self._ahead += seconds
+        worker._engine.inbox.put(Call.WORK)
+
+
+LONG_SIGHTED: dict[str, Any] = {"look_ahead": 30.0, "longest_ahead": 60.0, "keep": 3600.0}
+"""Bodies may stand still while a test looks: nothing counts as long, nor is given back, until a clock is put forward."""
 
 
 def practised(lab: Lab, mesh: SquidMesh, concurrency: int = 1, **settings: Any) -> Worker:
@@ -80,13 +84,13 @@ def test_what_waits_behind_long_bodies_goes_to_a_worker_that_sleeps(lab: Lab, ki
             await asyncio.to_thread(gate.pass_)
 
     mesh = lab.mesh(long, single(_nothing, "quick"))
-    worker = practised(lab, mesh, 2, clock=watch)
+    worker = practised(lab, mesh, 2, clock=watch, **LONG_SIGHTED)
     mesh.start_runs("long", [None] * 2)
     gate.until_come(2)
     mesh.start_runs("quick", [None] * 300)
     until_waiting(worker, 300)
     sleeping(lab, lab.mesh(single(_nothing, "quick")))
-    watch.put_forward(0.3)
+    watch.put_forward(100, worker)
     lab.until_ended(400)
     assert lab.jobs() == {"claimed": 2}
     gate.open()
@@ -98,11 +102,11 @@ def test_what_is_taken_to_last_too_long_is_given_back(lab: Lab) -> None:
     """No single body is long, but all take longer than those before: as much as can be done soon is kept."""
     gate, watch = Gate(), Watch()
     mesh = lab.mesh(single(gate.pass_, "slower"), single(_nothing, "quick"))
-    worker = practised(lab, mesh, clock=watch, longest_ahead=0.03)
+    worker = practised(lab, mesh, clock=watch, **{**LONG_SIGHTED, "longest_ahead": 20.0})
     mesh.start_runs("slower", [None] * 300)
     until_waiting(worker, 299)
-    worker._executor.slots("default").average = 0.01
-    watch.put_forward(0.04)
+    worker._executor.slots("default").average = 6.0
+    watch.put_forward(25, worker)
     until(lambda: lab.jobs() == {"claimed": 1 + 5, "ready": 294}, what="a moment's work, and the rest for others")
     gate.open()
     lab.until_ended(400)
@@ -122,7 +126,7 @@ def test_a_successor_that_waits_behind_a_long_body_is_given_back(lab: Lab) -> No
     def second() -> None: ...
 
     mesh = lab.mesh(chain, single(gate.pass_, "long"), single(_nothing, "quick"))
-    worker = practised(lab, mesh, clock=watch, keep=3600.0)
+    worker = practised(lab, mesh, clock=watch, **LONG_SIGHTED)
     run = mesh.start_run(chain)
     door.until_come()
     mesh.start_run("long")
@@ -131,7 +135,7 @@ def test_a_successor_that_waits_behind_a_long_body_is_given_back(lab: Lab) -> No
     gate.until_come()
     until_waiting(worker, 1)
     sleeping(lab, lab.mesh(chain, single(_nothing, "quick")))
-    watch.put_forward(0.3)
+    watch.put_forward(100, worker)
     assert mesh.wait_for_run(run.id, 20).status is RunStatus.COMPLETED
     gate.open()
     lab.until_ended(102)
@@ -142,11 +146,12 @@ def test_a_long_body_does_not_keep_the_other_slots_from_claiming_ahead(lab: Lab)
     """It counts out its own slot, and no other."""
     gate, watch = Gate(), Watch()
     mesh = lab.mesh(single(gate.pass_, "long"), single(_nothing, "quick"))
-    slots = practised(lab, mesh, 2, clock=watch)._executor.slots("default")
+    worker = practised(lab, mesh, 2, clock=watch, **LONG_SIGHTED)
+    slots = worker._executor.slots("default")
     mesh.start_run("long")
     gate.until_come()
     before = slots.standing()
-    watch.put_forward(0.3)
+    watch.put_forward(100, worker)
     assert (before.quick, slots.standing().quick) == (2, 1)
     assert slots.standing().ahead == 1000
     mesh.start_runs("quick", [None] * 300)
@@ -158,9 +163,6 @@ def test_a_long_body_does_not_keep_the_other_slots_from_claiming_ahead(lab: Lab)
 
 # -- steps that are claimed alone, and urgent ones ---------------------------------------------------------------------
 
-LONG_SIGHTED: dict[str, Any] = {"look_ahead": 30.0, "longest_ahead": 3600.0, "keep": 3600.0}
-"""Nothing counts as long, and nothing is given back: bodies may stand still while a test looks."""
-
 
 def test_an_irreversible_step_is_not_starved_by_a_backlog(lab: Lab) -> None:
     """All that is claimed ahead of a backlog which does not end leaves it no free slot, and yet it goes next."""
@@ -171,6 +173,7 @@ def test_an_irreversible_step_is_not_starved_by_a_backlog(lab: Lab) -> None:
     slots = practised(lab, mesh, **LONG_SIGHTED)._executor.slots("default")
     mesh.start_runs("ordinary", [None] * 1500)
     until(lambda: lab.jobs() == {"claimed": 1001, "ready": 499}, what="a backlog in memory, and more of it")
+    gate.until_come()
     mesh.start_run("once")
     until(lambda: slots.standing().alone == 1, what="the irreversible step")
     gate.open()
@@ -190,10 +193,11 @@ def test_an_urgent_job_gets_in_before_what_was_claimed_ahead(lab: Lab, *, irreve
     slots = practised(lab, mesh, **LONG_SIGHTED)._executor.slots("default")
     mesh.start_runs("ordinary", [None] * 1500)
     until(lambda: lab.jobs() == {"claimed": 1001, "ready": 499}, what="a backlog in memory, and more of it")
+    gate.until_come()
     mesh.start_run("less")
     mesh.start_run("urgent")
     until(
-        lambda: slots.standing().alone if irreversible else slots.standing().waiting[0][0] == -5, what="the urgent job"
+        lambda: slots.standing().alone if irreversible else (-5, 1) in slots.standing().waiting, what="the urgent job"
     )
     assert lab.jobs() == {"claimed": 1002, "ready": 500}
     gate.open()
