@@ -7,6 +7,7 @@ counts is compared, pages and rows; the monotonic time is made up.
 from __future__ import annotations
 
 import random
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -120,7 +121,7 @@ def test_a_look_for_timers_costs_the_same_however_many_have_passed(store: Sessio
 def test_claims_under_floors_get_what_claims_without_them_would_get(store: Session, seed: int) -> None:
     """Whatever becomes ready in whatever priority, and however much each of the claims may take."""
     chance = random.Random(seed)
-    floors, asked = Floors(), 0.0
+    floors = Floors()
     for _ in range(60):
         for _ in range(chance.choice((0, 0, 1, 3))):
             steps = [entry(f"p{p}", slot=n, priority=p) for n, p in enumerate(chance.choices(range(-2, 3), k=3))]
@@ -128,11 +129,12 @@ def test_claims_under_floors_get_what_claims_without_them_would_get(store: Sessi
         rooms = [replace(ROOM, limit=chance.choice((1, 2, 5, 30)))]
         with store.connection.transaction(force_rollback=True):
             expected = store.within(claim_jobs(UUID(int=1), 1, rooms))
+        asked = time.monotonic()
         found = claim(store, floors.under(rooms, asked))
         # Of those that became ready in one statement any may come first.
         assert [(job.priority, job.step) for job in found] == [(job.priority, job.step) for job in expected]
         floors.note_claimed(rooms, found, asked)
-    assert floors.under([ROOM], asked) != [ROOM]
+    assert floors.under([ROOM], time.monotonic()) != [ROOM]
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def new_ticket(slot: int) -> Ticket:
         kind=JobKind.STEP,
         lane=Lane.AHEAD,
         queue="q",
+        priority=0,
         step=None,
         function=None,
         step_name="s",
