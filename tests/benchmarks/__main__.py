@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tests.benchmarks.catalogue import BENCHMARKS, BY_NAME
 from tests.benchmarks.figures import QUICK, Scale
-from tests.benchmarks.report import Results, detail_table, headline_table, number
+from tests.benchmarks.report import Results, detail_tables, headline_table, number
 from tests.benchmarks.server import BenchServer
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> Results:
                 print(
                     f"round {turn} of {rounds}: {benchmark.name:8} {number(figures.value)} {benchmark.unit}", flush=True
                 )
-    print(f"\n{headline_table(results, chosen)}\n\n{detail_table(results, chosen)}")
+    print(f"\n{headline_table(results, chosen)}\n\n{detail_tables(results, chosen)}")
     print("\nload at the end: {:.2f} {:.2f} {:.2f}".format(*os.getloadavg()))
     if asked.json is not None:
         asked.json.write_text(json.dumps(results.to_json(chosen), indent=1) + "\n")
@@ -67,7 +67,12 @@ def _with_references(names: Sequence[str]) -> list[Benchmark]:
     unknown = sorted(set(names) - set(BY_NAME))
     if unknown:
         sys.exit(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BY_NAME)}")
-    wanted = {*names, *(reference for name in names if (reference := BY_NAME[name].reference))}
+    wanted: set[str] = set()
+    for name in names:
+        following: str | None = name
+        while following is not None:
+            wanted.add(following)
+            following = BY_NAME[following].reference
     return [benchmark for benchmark in BENCHMARKS if benchmark.name in wanted]
 
 
@@ -77,17 +82,22 @@ def _round(
     """Measure each once; those with a reference right after it."""
     references = {benchmark.reference for benchmark in chosen}
     for benchmark in chosen:
-        if benchmark.name in references:
-            continue  # it is measured with whatever is compared with it
-        before = None
-        if benchmark.reference is not None:
-            reference = BY_NAME[benchmark.reference]
-            before = reference.measure(server, scale)
-            results.add(reference, before, None)
-            yield reference, before
-        figures = benchmark.measure(server, scale)
-        results.add(benchmark, figures, before)
-        yield benchmark, figures
+        if benchmark.name not in references:  # else it is measured with whatever is compared with it
+            yield from _measured(server, scale, benchmark, results)
+
+
+def _measured(
+    server: BenchServer, scale: Scale, benchmark: Benchmark, results: Results
+) -> Iterator[tuple[Benchmark, Figures]]:
+    """Measure one right after its reference, which has one, too."""
+    before = None
+    if benchmark.reference is not None:
+        for reference, figures in _measured(server, scale, BY_NAME[benchmark.reference], results):
+            before = figures
+            yield reference, figures
+    figures = benchmark.measure(server, scale)
+    results.add(benchmark, figures, before)
+    yield benchmark, figures
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Drains: many runs wait, one worker process runs them all. How many durable steps a second, and at what cost?
+"""Drains: many runs wait, worker processes run them all. How many durable steps a second, and at what cost?
 
 The clock starts when the first body is entered and stops when the database shows nothing left to do, so neither the
-interpreter's start nor the enqueueing is in it. What it cost is counted from the moment before the worker starts.
+interpreter's start nor the enqueueing is in it. What it cost is counted from the moment before the workers start.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from squidmesh import SquidMesh
@@ -14,53 +16,104 @@ from tests.benchmarks.board import Board, new_board
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.gauges import Counters, Machine
 from tests.benchmarks.worker_process import WorkerProcess
-from tests.benchmarks.workflows import WORKFLOWS
+from tests.benchmarks.workflows import workflow_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import psycopg
 
     from tests.benchmarks.figures import Scale
     from tests.benchmarks.server import BenchServer
 
-STEPS: Final = {"chain": 5, "single": 1}
-MOST_SECONDS: Final = 300.0
+MOST_SECONDS: Final = 900.0
 _LOOK: Final = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """What is drained, and by whom.
+
+    Args:
+        workflow: Its name, as ``workflow_of`` takes it.
+        runs: How many wait.
+        steps: How many steps complete in each.
+        concurrency: How many a worker runs at once.
+        workers: How many processes share the work.
+        template: The database to begin with; an empty one by default.
+        left: Whether there is anything left to do: a query that says so.
+        watch: Called every few milliseconds until all is done, with the workers and how many runs' last bodies ran.
+        look: Called with the database's name after all is done, and after the workers have ended.
+        record: A file in which the workers leave the statements that they sent.
+    """
+
+    workflow: str
+    runs: int
+    steps: int
+    concurrency: int = 500
+    workers: int = 1
+    template: str | None = None
+    left: str = "SELECT EXISTS (SELECT FROM squidmesh.jobs)"
+    watch: Callable[[Sequence[WorkerProcess], int], None] | None = None
+    look: Callable[[str], None] | None = None
+    record: str | None = None
 
 
 def measure_chain(server: BenchServer, scale: Scale) -> Figures:
     """Durable steps of a five-step chain, all runs waiting, one worker process, 500 at once."""
-    return _drain(server, "chain", scale.chain_runs, 500)
+    return drain(server, Drain(workflow="chain", runs=scale.chain_runs, steps=5))
 
 
 def measure_chain_of_ten(server: BenchServer, scale: Scale) -> Figures:
     """The same with 10 at once, the default: fewer steps share a commit."""
-    return _drain(server, "chain", scale.chain_runs // 2, 10)
+    return drain(server, Drain(workflow="chain", runs=scale.chain_runs // 2, steps=5, concurrency=10))
+
+
+def measure_async(server: BenchServer, scale: Scale) -> Figures:
+    """The chain with async steps, one worker process, 500 at once."""
+    return drain(server, Drain(workflow="async", runs=scale.chain_runs, steps=5))
 
 
 def measure_single(server: BenchServer, scale: Scale) -> Figures:
     """Runs of a single step, all waiting, one worker process, 500 at once; in steps, which are runs here."""
-    return _drain(server, "single", scale.single_runs, 500)
+    return drain(server, Drain(workflow="single", runs=scale.single_runs, steps=1))
 
 
-def _drain(server: BenchServer, workflow: str, runs: int, concurrency: int) -> Figures:
-    with server.fresh_database() as database:
-        _enqueue(server.dsn(database), workflow, runs)
+def drain(server: BenchServer, what: Drain) -> Figures:
+    """Drain it: steps per second, and what a step cost.
+
+    Args:
+        server: Where.
+        what: What, and by whom.
+    """
+    with server.fresh_database(what.template) as database:
+        enqueue(server.dsn(database), what.workflow, what.runs)
         server.settle(database)
-        with new_board() as board, server.connect() as admin:
-            with WorkerProcess(server.dsn(database), workflow, board, concurrency) as worker:
-                before, cpu, machine = Counters.read(admin, database), server.cpu_seconds(), Machine.read()
-                client_cpu = worker.cpu_seconds()
+        with ExitStack() as stack:
+            boards = [stack.enter_context(new_board()) for _ in range(what.workers)]
+            figures = _drained(server, database, what, boards)
+        if what.look is not None:
+            what.look(database)
+    return figures
+
+
+def _drained(server: BenchServer, database: str, what: Drain, boards: Sequence[Board]) -> Figures:
+    steps = what.runs * what.steps
+    with server.connect() as admin:
+        with ExitStack() as stack:
+            workers = [stack.enter_context(_worker(server, database, what, board)) for board in boards]
+            before, cpu, machine = Counters.read(admin, database), server.cpu_seconds(), Machine.read()
+            client_cpu = _cpu(workers)
+            for worker in workers:
                 worker.start()
-                ended, looks = _wait_until_done(server, database, worker, board, runs)
-                client_cpu, cpu = worker.cpu_seconds() - client_cpu, server.cpu_seconds() - cpu
-                busy = _busy_since(machine)
-                statements = board.statements
-            _check(server, database, runs, runs * STEPS[workflow])
-            cost = Counters.read(admin, database) - before
-            seconds = (ended - board.first_body) / 1e9
-    steps = runs * STEPS[workflow]
+            ended, looks = _wait_until_done(server, database, what, workers, boards)
+            client_cpu, cpu = _cpu(workers) - client_cpu, server.cpu_seconds() - cpu
+            busy = _busy_since(machine)
+            statements = sum(board.statements for board in boards)
+        _check(server, database, what.runs, steps)
+        after = Counters.read(admin, database)
+    cost, rows_of_wal = after - before, server.wal_without_pages(before.wal_bytes, after.wal_bytes)
+    seconds = (ended - min(board.first_body for board in boards if board.first_body)) / 1e9
     return Figures(
         steps / seconds,
         {
@@ -69,7 +122,10 @@ def _drain(server: BenchServer, workflow: str, runs: int, concurrency: int) -> F
             "statements/step": statements / steps,
             "rows/step": cost.rows / steps,
             "WAL bytes/step": cost.wal_bytes / steps,
+            "WAL bytes/step without pages": rows_of_wal / steps,
             "full pages/step": cost.full_pages / steps,
+            "buffers/step": cost.buffers / steps,
+            "vacuum's buffers/step": cost.vacuum_buffers / steps,
             "client CPU us/step": client_cpu / steps * 1e6,
             "server CPU us/step": cpu / steps * 1e6,
             # Above what client and server used together, somebody else was at work.
@@ -78,43 +134,65 @@ def _drain(server: BenchServer, workflow: str, runs: int, concurrency: int) -> F
     )
 
 
-def _enqueue(dsn: str, workflow: str, runs: int) -> None:
-    declared = WORKFLOWS[workflow]()
+def enqueue(dsn: str, workflow: str, runs: int) -> None:
+    """Make the tables unless they are there, and start so many runs, which nobody serves yet."""
+    declared = workflow_of(workflow)
     with SquidMesh(dsn, workflows=[declared]) as mesh:
         mesh.migrate()
         mesh.start_runs(declared, [{"number": number} for number in range(runs)])
 
 
+def _worker(server: BenchServer, database: str, what: Drain, board: Board) -> WorkerProcess:
+    return WorkerProcess(server.dsn(database), what.workflow, board, what.concurrency, record=what.record)
+
+
+def _cpu(workers: Sequence[WorkerProcess]) -> float:
+    return sum(worker.cpu_seconds() for worker in workers)
+
+
 def _wait_until_done(
-    server: BenchServer, database: str, worker: WorkerProcess, board: Board, runs: int
+    server: BenchServer, database: str, what: Drain, workers: Sequence[WorkerProcess], boards: Sequence[Board]
 ) -> tuple[int, int]:
     """When nothing was left to do, and how often the database was asked."""
-    _wait(lambda: board.bodies >= runs, worker)
+
+    def all_entered() -> bool:
+        bodies = sum(board.bodies for board in boards)
+        if what.watch is not None:
+            what.watch(workers, bodies)
+        return bodies >= what.runs
+
+    _wait(all_entered, workers)
     with server.connect(database) as connection:
         looks = 0
 
         def nothing_left() -> bool:
             nonlocal looks
             looks += 1
-            return not _value(connection, "SELECT EXISTS (SELECT FROM squidmesh.jobs)")
+            return not _value(connection, what.left)
 
-        _wait(nothing_left, worker)
+        _wait(nothing_left, workers)
         return time.time_ns(), looks
 
 
-def _wait(condition: Callable[[], bool], worker: WorkerProcess) -> None:
+def _wait(condition: Callable[[], bool], workers: Sequence[WorkerProcess]) -> None:
     deadline = time.monotonic() + MOST_SECONDS
     while not condition():
-        worker.check()
+        for worker in workers:
+            worker.check()
         assert time.monotonic() < deadline, f"not drained within {MOST_SECONDS:g} seconds"
         time.sleep(_LOOK)
 
 
 def _check(server: BenchServer, database: str, runs: int, steps: int) -> None:
-    """What was measured must have happened."""
+    """What was measured must have happened; what was there before is of no workflow that is measured."""
     with server.connect(database) as connection:
-        completed = _value(connection, "SELECT count(*) FROM squidmesh.runs WHERE status = 'completed'")
-        attempts = _value(connection, "SELECT count(*) FROM squidmesh.attempts WHERE status = 'completed'")
+        ours = "SELECT id FROM squidmesh.runs WHERE workflow LIKE 'bench%' AND status = 'completed'"
+        completed = _value(connection, f"SELECT count(*) FROM ({ours}) AS ours")
+        attempts = _value(
+            connection,
+            "SELECT count(*) FROM squidmesh.attempts"
+            f" WHERE status = 'completed' AND kind <> 'snapshot' AND run_id IN ({ours})",
+        )
     assert (completed, attempts) == (runs, steps), f"{completed} of {runs} runs, {attempts} of {steps} steps completed"
 
 

@@ -65,9 +65,24 @@ def headline_table(results: Results, benchmarks: Sequence[Benchmark]) -> str:
     return table(rows)
 
 
-def detail_table(results: Results, benchmarks: Sequence[Benchmark]) -> str:
-    """What explains the headlines: a line a detail, a column a benchmark, medians."""
-    names = [benchmark.name for benchmark in benchmarks]
+def detail_tables(results: Results, benchmarks: Sequence[Benchmark]) -> str:
+    """What explains the headlines: a line a detail, a column a benchmark, medians; a table for those that share some."""
+    return "\n\n".join(_detail_table(results, names) for names in _kin(results, benchmarks))
+
+
+def _kin(results: Results, benchmarks: Sequence[Benchmark]) -> list[list[str]]:
+    """The names of the benchmarks, those together that have a detail in common."""
+    groups: list[tuple[list[str], set[str]]] = []
+    for benchmark in benchmarks:
+        names, details = [benchmark.name], {key for run in results.runs[benchmark.name] for key in run.details}
+        for group in [group for group in groups if group[1] & details]:
+            groups.remove(group)
+            names, details = [*group[0], *names], group[1] | details
+        groups.append((names, details))
+    return [names for names, details in groups if details]
+
+
+def _detail_table(results: Results, names: Sequence[str]) -> str:
     details = list(dict.fromkeys(key for name in names for figures in results.runs[name] for key in figures.details))
     rows = [["median of", *names]]
     for detail in details:
