@@ -12,6 +12,7 @@ from tests.benchmarks.growth import measure_growth
 from tests.benchmarks.idling import measure_idle, measure_latency
 from tests.benchmarks.limit import measure_limit
 from tests.benchmarks.memory import measure_memory
+from tests.benchmarks.rivals import rivals_of
 from tests.benchmarks.scaling import measure_context, measure_long, measure_loop, measure_wide
 from tests.benchmarks.starting import measure_bulk, measure_insert, measure_start
 from tests.benchmarks.timing import measure_burst, measure_lateness, measure_sleepers
@@ -40,4 +41,6 @@ BENCHMARKS: Final = (
     Benchmark(name="contention", unit="x no NOTIFY", measure=measure_contention),
     Benchmark(name="bloat", unit="x first quarter", measure=measure_bloat),
 )
-BY_NAME: Final = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+RIVALS: Final = {benchmark.name: tuple(rivals_of(benchmark.name)) for benchmark in BENCHMARKS}
+"""The peers beside each."""
+BY_NAME: Final = {each.name: each for ours in BENCHMARKS for each in (ours, *RIVALS[ours.name])}

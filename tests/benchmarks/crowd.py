@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.figures import Scale
     from tests.benchmarks.server import BenchServer
+    from tests.benchmarks.worker_process import ToldProcess
 
 CLIENTS: Final = 50
 WAYS: Final = ("none", "asked", "always")
@@ -40,7 +41,7 @@ def measure_two(server: BenchServer, scale: Scale) -> Figures:
     with server.connect() as connection:
         sampler = WaitSampler(connection)
 
-        def watch(_workers: Sequence[WorkerProcess], _done: int) -> None:
+        def watch(_workers: Sequence[ToldProcess], _done: int) -> None:
             sampler.look()
 
         figures = drain(server, Drain(workflow="chain", runs=scale.chain_runs, steps=5, workers=2, watch=watch))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from squidmesh import SquidMesh
@@ -25,9 +25,27 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.figures import Scale
     from tests.benchmarks.server import BenchServer
+    from tests.benchmarks.worker_process import ToldProcess
 
 MOST_SECONDS: Final = 900.0
 _LOOK: Final = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The library that is measured.
+
+    Args:
+        fill: Makes the tables of the database unless they are there, and starts the runs, which nobody serves yet.
+        worker: Makes a worker's process.
+        left: Whether there is anything left to do: a query that says so.
+        completed: How many runs and how many steps of ours have completed, in a row: a query; None asks nothing.
+    """
+
+    fill: Callable[[str, Drain], None]
+    worker: Callable[[str, Drain, Board], ToldProcess]
+    left: str
+    completed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +53,26 @@ class Drain:
     """What is drained, and by whom.
 
     Args:
+        engine: The library.
         workflow: Its name, as ``workflow_of`` takes it.
         runs: How many wait.
         steps: How many steps complete in each.
         concurrency: How many a worker runs at once.
         workers: How many processes share the work.
         template: The database to begin with; an empty one by default.
-        left: Whether there is anything left to do: a query that says so.
         watch: Called every few milliseconds until all is done, with the workers and how many runs' last bodies ran.
         look: Called with the database's name after all is done, and after the workers have ended.
         record: A file in which the workers leave the statements that they sent.
     """
 
+    engine: Engine = field(default_factory=lambda: SQUIDMESH)
     workflow: str
     runs: int
     steps: int
     concurrency: int = 500
     workers: int = 1
     template: str | None = None
-    left: str = "SELECT EXISTS (SELECT FROM squidmesh.jobs)"
-    watch: Callable[[Sequence[WorkerProcess], int], None] | None = None
+    watch: Callable[[Sequence[ToldProcess], int], None] | None = None
     look: Callable[[str], None] | None = None
     record: str | None = None
 
@@ -87,7 +105,7 @@ def drain(server: BenchServer, what: Drain) -> Figures:
         what: What, and by whom.
     """
     with server.fresh_database(what.template) as database:
-        enqueue(server.dsn(database), what.workflow, what.runs)
+        what.engine.fill(server.dsn(database), what)
         server.settle(database)
         with ExitStack() as stack:
             boards = [stack.enter_context(new_board()) for _ in range(what.workers)]
@@ -101,7 +119,8 @@ def _drained(server: BenchServer, database: str, what: Drain, boards: Sequence[B
     steps = what.runs * what.steps
     with server.connect() as admin:
         with ExitStack() as stack:
-            workers = [stack.enter_context(_worker(server, database, what, board)) for board in boards]
+            made = [what.engine.worker(server.dsn(database), what, board) for board in boards]
+            workers = [stack.enter_context(worker) for worker in made]
             before, cpu, machine = Counters.read(admin, database), server.cpu_seconds(), Machine.read()
             client_cpu = _cpu(workers)
             for worker in workers:
@@ -110,7 +129,7 @@ def _drained(server: BenchServer, database: str, what: Drain, boards: Sequence[B
             client_cpu, cpu = _cpu(workers) - client_cpu, server.cpu_seconds() - cpu
             busy = _busy_since(machine)
             statements = sum(board.statements for board in boards)
-        _check(server, database, what.runs, steps)
+        _check(server, database, what)
         after = Counters.read(admin, database)
     cost, rows_of_wal = after - before, server.wal_without_pages(before.wal_bytes, after.wal_bytes)
     seconds = (ended - min(board.first_body for board in boards if board.first_body)) / 1e9
@@ -119,7 +138,7 @@ def _drained(server: BenchServer, database: str, what: Drain, boards: Sequence[B
         {
             "seconds": seconds,
             "commits/step": (cost.commits - looks) / steps,
-            "statements/step": statements / steps,
+            **({"statements/step": statements / steps} if statements else {}),
             "rows/step": cost.rows / steps,
             "WAL bytes/step": cost.wal_bytes / steps,
             "WAL bytes/step without pages": rows_of_wal / steps,
@@ -142,16 +161,31 @@ def enqueue(dsn: str, workflow: str, runs: int) -> None:
         mesh.start_runs(declared, [{"number": number} for number in range(runs)])
 
 
-def _worker(server: BenchServer, database: str, what: Drain, board: Board) -> WorkerProcess:
-    return WorkerProcess(server.dsn(database), what.workflow, board, what.concurrency, record=what.record)
+def _filled(dsn: str, what: Drain) -> None:
+    enqueue(dsn, what.workflow, what.runs)
 
 
-def _cpu(workers: Sequence[WorkerProcess]) -> float:
+def _worker(dsn: str, what: Drain, board: Board) -> ToldProcess:
+    return WorkerProcess(dsn, what.workflow, board, what.concurrency, record=what.record)
+
+
+SQUIDMESH: Final[Engine] = Engine(
+    fill=_filled,
+    worker=_worker,
+    left="SELECT EXISTS (SELECT FROM squidmesh.jobs)",
+    # What was there before is of no workflow that is measured.
+    completed="WITH ours AS (SELECT id FROM squidmesh.runs WHERE workflow LIKE 'bench%' AND status = 'completed')"
+    " SELECT ARRAY[(SELECT count(*) FROM ours), (SELECT count(*) FROM squidmesh.attempts"
+    " WHERE status = 'completed' AND kind <> 'snapshot' AND run_id IN (SELECT id FROM ours))]",
+)
+
+
+def _cpu(workers: Sequence[ToldProcess]) -> float:
     return sum(worker.cpu_seconds() for worker in workers)
 
 
 def _wait_until_done(
-    server: BenchServer, database: str, what: Drain, workers: Sequence[WorkerProcess], boards: Sequence[Board]
+    server: BenchServer, database: str, what: Drain, workers: Sequence[ToldProcess], boards: Sequence[Board]
 ) -> tuple[int, int]:
     """When nothing was left to do, and how often the database was asked."""
 
@@ -168,13 +202,13 @@ def _wait_until_done(
         def nothing_left() -> bool:
             nonlocal looks
             looks += 1
-            return not _value(connection, what.left)
+            return not _value(connection, what.engine.left)
 
         _wait(nothing_left, workers)
         return time.time_ns(), looks
 
 
-def _wait(condition: Callable[[], bool], workers: Sequence[WorkerProcess]) -> None:
+def _wait(condition: Callable[[], bool], workers: Sequence[ToldProcess]) -> None:
     deadline = time.monotonic() + MOST_SECONDS
     while not condition():
         for worker in workers:
@@ -183,17 +217,13 @@ def _wait(condition: Callable[[], bool], workers: Sequence[WorkerProcess]) -> No
         time.sleep(_LOOK)
 
 
-def _check(server: BenchServer, database: str, runs: int, steps: int) -> None:
-    """What was measured must have happened; what was there before is of no workflow that is measured."""
+def _check(server: BenchServer, database: str, what: Drain) -> None:
+    """What was measured must have happened."""
+    if what.engine.completed is None:
+        return
     with server.connect(database) as connection:
-        ours = "SELECT id FROM squidmesh.runs WHERE workflow LIKE 'bench%' AND status = 'completed'"
-        completed = _value(connection, f"SELECT count(*) FROM ({ours}) AS ours")
-        attempts = _value(
-            connection,
-            "SELECT count(*) FROM squidmesh.attempts"
-            f" WHERE status = 'completed' AND kind <> 'snapshot' AND run_id IN ({ours})",
-        )
-    assert (completed, attempts) == (runs, steps), f"{completed} of {runs} runs, {attempts} of {steps} steps completed"
+        runs, steps = _value(connection, what.engine.completed)
+    assert (runs, steps) == (what.runs, what.runs * what.steps), f"{runs} runs of {what.runs} completed, {steps} steps"
 
 
 def _value(connection: psycopg.Connection[Any], query: str) -> Any:

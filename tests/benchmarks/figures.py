@@ -46,6 +46,9 @@ class Scale:
         bloat_seconds: How long the load is constant.
         bloat_every: Seconds between two looks.
         bloat_rate: Runs of five steps per second.
+        peer_chain_runs: Runs of five steps that a peer drains.
+        peer_single_runs: Runs of one step that a peer drains, if it is not one of the fast ones.
+        peer_starts: Runs that a peer starts one by one.
     """
 
     chain_runs: int = 4_000
@@ -77,6 +80,9 @@ class Scale:
     bloat_seconds: float = 60.0
     bloat_every: float = 0.5
     bloat_rate: float = 400.0
+    peer_chain_runs: int = 400
+    peer_single_runs: int = 1_500
+    peer_starts: int = 1_000
 
 
 QUICK = Scale(
@@ -109,6 +115,9 @@ QUICK = Scale(
     bloat_seconds=1.0,
     bloat_every=0.2,
     bloat_rate=100.0,
+    peer_chain_runs=20,
+    peer_single_runs=50,
+    peer_starts=20,
 )
 """Enough to see that everything works; the figures mean nothing."""
 

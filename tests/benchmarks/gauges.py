@@ -48,6 +48,14 @@ def resident_bytes(pid: int) -> float:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def threads(pid: int) -> int:
+    """How many threads a process has; 0 where there is no /proc."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def _cpu(pid: int, which: slice) -> float:
     if not Path("/proc/self/stat").exists():
         return nan

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,7 @@ import psycopg
 
 from squidmesh import SquidMesh
 from squidmesh.store.statements import sql_folder, sql_of
-from tests.benchmarks.drain import Drain, drain
+from tests.benchmarks.drain import SQUIDMESH, Drain, drain
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.scaling import cost_ratios
 
@@ -61,9 +62,10 @@ def measure_growth(server: BenchServer, scale: Scale) -> Figures:
             with server.connect(database) as connection:
                 plans.append(_plans(connection, pickle.loads(Path(record).read_bytes())))
 
-        chain = {"workflow": "chain", "runs": scale.chain_runs, "steps": 5, "left": LEFT, "look": look}
-        empty = drain(server, Drain(**chain, record=record))
-        beside = drain(server, Drain(**chain, record=record, template=full))
+        engine = replace(SQUIDMESH, left=LEFT)
+        chain = Drain(engine=engine, workflow="chain", runs=scale.chain_runs, steps=5, look=look, record=record)
+        empty = drain(server, chain)
+        beside = drain(server, replace(chain, template=full))
     compared = sorted(plans[0].keys() & plans[1].keys())
     differ = [name for name in compared if plans[0][name] != plans[1][name]]
     for name in differ:

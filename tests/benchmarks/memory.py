@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from tests.benchmarks.drain import Drain, drain
 from tests.benchmarks.figures import Figures
-from tests.benchmarks.gauges import resident_bytes
+from tests.benchmarks.gauges import resident_bytes, threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.benchmarks.figures import Scale
     from tests.benchmarks.server import BenchServer
-    from tests.benchmarks.worker_process import WorkerProcess
+    from tests.benchmarks.worker_process import ToldProcess
 
 IN_FLIGHT: Final = 1_000
 CONTEXT_BYTES: Final = 1_000
@@ -40,7 +40,8 @@ def measure_memory(server: BenchServer, scale: Scale) -> Figures:
     return Figures(
         ledger.most,
         {
-            "MB before the first step": ledger.first,
+            "MB as the worker starts": ledger.first,
+            "threads": ledger.threads,
             "MB after a tenth of the runs": ledger.tenths[1],
             "MB after half": ledger.tenths[5],
             "MB at the end": ledger.tenths[-1],
@@ -61,12 +62,14 @@ class _Ledger:
     def __init__(self, runs: int) -> None:
         self._runs = runs
         self.first, self.most = nan, 0.0
+        self.threads = 0
         self.tenths = [nan] * 11
 
-    def note(self, workers: Sequence[WorkerProcess], done: int) -> None:
+    def note(self, workers: Sequence[ToldProcess], done: int) -> None:
         (worker,) = workers
         now = resident_bytes(worker.pid) / _MB
-        if not done:
+        if not self.most:
             self.first = now
+        self.threads = max(self.threads, threads(worker.pid))
         self.most = max(now, self.most)  # nan, where there is no /proc, stays
         self.tenths[min(done * 10 // self._runs, 10)] = now

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tests.benchmarks.figures import Benchmark, Figures
+
+MOST_COLUMNS: Final = 8
 
 
 @dataclass(slots=True)
@@ -25,6 +27,8 @@ class Results:
     runs: dict[str, list[Figures]] = field(default_factory=lambda: defaultdict(list))
     ratios: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Of each run to the reference that was run right before it."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why something was not measured."""
 
     def add(self, benchmark: Benchmark, figures: Figures, before: Figures | None) -> None:
         """Note a run, and that of its reference right before it."""
@@ -45,7 +49,8 @@ class Results:
             found[benchmark.name] = {
                 "about": benchmark.about,
                 "unit": benchmark.unit,
-                "median": median(figures.value for figures in runs),
+                "median": median(figures.value for figures in runs) if runs else None,
+                "missing": self.missing.get(benchmark.name),
                 "reference": benchmark.reference,
                 "ratio": median(ratios) if ratios else None,
                 "ratios": ratios,
@@ -59,6 +64,9 @@ def headline_table(results: Results, benchmarks: Sequence[Benchmark]) -> str:
     rows = [["benchmark", "runs", "median", "lowest - highest", "unit", "compared with the run right before it"]]
     for benchmark in benchmarks:
         values = [figures.value for figures in results.runs[benchmark.name]]
+        if not values:
+            rows.append([benchmark.name, "0", "", "", "", results.missing.get(benchmark.name, "not measured")])
+            continue
         spread = f"{number(min(values))} - {number(max(values))}"
         ratio = _ratio(benchmark, results.ratios.get(benchmark.name, []))
         rows.append([benchmark.name, str(len(values)), number(median(values)), spread, benchmark.unit, ratio])
@@ -79,7 +87,12 @@ def _kin(results: Results, benchmarks: Sequence[Benchmark]) -> list[list[str]]:
             groups.remove(group)
             names, details = [*group[0], *names], group[1] | details
         groups.append((names, details))
-    return [names for names, details in groups if details]
+    return [
+        names[at : at + MOST_COLUMNS]
+        for names, details in groups
+        if details
+        for at in range(0, len(names), MOST_COLUMNS)
+    ]
 
 
 def _detail_table(results: Results, names: Sequence[str]) -> str:

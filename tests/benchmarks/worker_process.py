@@ -7,6 +7,7 @@ so, starts its worker when it is told to, and stops when the harness closes the 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -21,42 +22,29 @@ from tests.benchmarks.recorder import noting
 from tests.benchmarks.workflows import workflow_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 30.0
 
 
-class WorkerProcess:
-    """The harness's side; a context manager that makes the process ready, and ends it.
+class ToldProcess:
+    """A process that says when it is ready, starts when it is told to, and ends when its pipe is closed.
 
     Args:
-        dsn: Its database.
-        workflow: The names of the workflows that it knows, with spaces between them.
-        board: Where it notes what it did.
-        concurrency: How many steps it runs at once; None for the library's default.
-        queues: How many steps of each queue, if it serves another one than "default".
-        record: A file in which it leaves the statements that it sent, with the last parameters of each.
+        command: What it is.
+        environment: What it is given beside what this process has.
     """
 
-    def __init__(
-        self,
-        dsn: str,
-        workflow: str,
-        board: Board,
-        concurrency: int | None = None,
-        *,
-        queues: Mapping[str, int] | None = None,
-        record: str | None = None,
-    ) -> None:
-        given = queues or ({"default": concurrency} if concurrency else None)
-        said = {"dsn": dsn, "workflow": workflow, "board": board.path, "queues": given, "record": record}
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.worker_process", json.dumps(said)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,  # it may end its whole group, and what it has started with it
         )
 
     def __enter__(self) -> Self:
@@ -102,6 +90,33 @@ class WorkerProcess:
         assert self._process.stdout is not None
         heard = self._process.stdout.readline().strip()
         assert heard == word, f"the worker's process said {heard!r} instead of {word!r}; why stands above"
+
+
+class WorkerProcess(ToldProcess):
+    """A worker of squidmesh.
+
+    Args:
+        dsn: Its database.
+        workflow: The names of the workflows that it knows, with spaces between them.
+        board: Where it notes what it did.
+        concurrency: How many steps it runs at once; None for the library's default.
+        queues: How many steps of each queue, if it serves another one than "default".
+        record: A file in which it leaves the statements that it sent, with the last parameters of each.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        workflow: str,
+        board: Board,
+        concurrency: int | None = None,
+        *,
+        queues: Mapping[str, int] | None = None,
+        record: str | None = None,
+    ) -> None:
+        given = queues or ({"default": concurrency} if concurrency else None)
+        said = {"dsn": dsn, "workflow": workflow, "board": board.path, "queues": given, "record": record}
+        super().__init__([sys.executable, "-m", "tests.benchmarks.worker_process", json.dumps(said)])
 
 
 def main(said: Mapping[str, Any]) -> None:
