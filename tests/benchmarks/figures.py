@@ -27,6 +27,7 @@ class Scale:
         timer_seconds: They begin within so many seconds.
         sleepers: Jobs that sleep while others are woken and claimed.
         burst: Jobs that are due at once.
+        latency_settle_seconds: How long a worker that was started is left alone before it is pinged.
         idle_seconds: How long an idle worker is watched.
         settle_seconds: How long a worker that was started is left alone before it counts as idle. A session may keep
             its counts to itself for ten seconds.
@@ -64,6 +65,7 @@ class Scale:
     burst: int = 100_000
     idle_seconds: float = 30.0
     settle_seconds: float = 12.0
+    latency_settle_seconds: float = 3.0
     history: int = 1_000_000
     branches: int = 10_000
     wide_runs: int = 4
@@ -99,6 +101,7 @@ QUICK = Scale(
     burst=500,
     idle_seconds=1.0,
     settle_seconds=0.3,
+    latency_settle_seconds=0.3,
     history=1_000,
     branches=100,
     wide_runs=2,

@@ -250,7 +250,7 @@ def _latency(server: BenchServer, scale: Scale, peer: Peer) -> Figures:
         server.settle(database)
         with program.worker(dsn, board, latency=True) as worker:
             worker.start()
-            time.sleep(scale.settle_seconds)
+            time.sleep(scale.latency_settle_seconds)
             program.do("start", dsn, board, **task)
             deadline = time.monotonic() + MOST_SECONDS
             while not all(board.entered_at(number) for number in range(count)):
