@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from xml.sax.saxutils import escape
 
@@ -73,7 +76,14 @@ def draw(results: Mapping[str, Any]) -> str:
     lines.append(_text(10, top + 12, f"{notes}; fsync on; medians", "note"))
     size = f'width="{WIDTH}" height="{top + 24}" viewBox="0 0 {WIDTH} {top + 24}"'
     return "\n".join(
-        [f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">', f"<style>{STYLE}</style>", *lines, "</svg>", ""]
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
+            "<title>squidmesh beside what the server can do and beside its peers</title>",
+            f"<style>{STYLE}</style>",
+            *lines,
+            "</svg>",
+            "",
+        ]
     )
 
 
@@ -100,7 +110,7 @@ def _said(value: float, unit: str, found: Mapping[str, Any]) -> str:
     if found["ratio"] is None:
         return said
     beside = {"limit": "the limit", "insert": "an insert"}.get(found["reference"], "squidmesh")
-    return f"{said}: {found['ratio']:.2g} of {beside}"
+    return f"{said}: {found['ratio']:.2g} {'times' if unit == 'ms' else 'of'} {beside}"
 
 
 def _drawn(bar: Bar, most: float, top: float) -> Iterator[str]:
@@ -112,3 +122,9 @@ def _drawn(bar: Bar, most: float, top: float) -> Iterator[str]:
 
 def _text(x: float, y: float, said: str, kind: str, more: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{more}>{escape(said)}</text>'
+
+
+if (
+    __name__ == "__main__"
+):  # draw the figures of an earlier run: python -m tests.benchmarks.chart figures.json chart.svg
+    Path(sys.argv[2]).write_text(draw(json.loads(Path(sys.argv[1]).read_text())))

@@ -216,7 +216,10 @@ def _measured(
     way: Callable[[BenchServer, Scale, Peer], Figures], peer: Peer, name: str
 ) -> Callable[[BenchServer, Scale], Figures]:
     def measure(server: BenchServer, scale: Scale) -> Figures:
-        return way(server, scale, peer)
+        try:
+            return way(server, scale, peer)
+        except (AssertionError, OSError, psycopg.Error, subprocess.SubprocessError) as why:
+            raise Unavailable(f"{type(why).__name__}: {why}") from why  # hours of other measurements must not be lost
 
     measure.__doc__ = f"What {name} measures, by {' and '.join(peer.requirements[:-1])}."
     return measure
