@@ -12,7 +12,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks.catalogue import BENCHMARKS, BY_NAME, RIVALS
 from tests.benchmarks.chart import draw
@@ -22,7 +22,7 @@ from tests.benchmarks.rivals import Unavailable
 from tests.benchmarks.server import BenchServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.benchmarks.figures import Benchmark, Figures
 
@@ -49,13 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> Results:
             for benchmark, figures in _round(server, scale, chosen, results):
                 said = f"{benchmark.name:{width}} {number(figures.value)} {benchmark.unit}"
                 print(f"round {turn} of {rounds}: {said}", flush=True)
+            _write(results.to_json(chosen), asked)  # after each round: many take hours
     print(f"\n{headline_table(results, chosen)}\n\n{detail_tables(results, chosen)}")
     print("\nload at the end: {:.2f} {:.2f} {:.2f}".format(*os.getloadavg()))
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(results.to_json(chosen), indent=1) + "\n")
-    if asked.svg is not None:
-        asked.svg.write_text(draw(results.to_json(chosen)))
     return results
+
+
+def _write(figures: Mapping[str, Any], asked: argparse.Namespace) -> None:
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if asked.svg is not None:
+        asked.svg.write_text(draw(figures))
 
 
 def _parser() -> argparse.ArgumentParser:
