@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 from tests.benchmarks.report import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 TITLES: Final = {
     "chain": "Durable steps of a five-step chain",
@@ -23,7 +23,7 @@ TITLES: Final = {
 """The panels, by the benchmark that is compared with others."""
 
 NAMES: Final = {"limit": "limit (pgbench)", "insert": "bare insert"}
-WIDTH, LEFT, LONGEST = 760, 150, 380
+WIDTH, LEFT, LONGEST = 760, 150, 340
 """Of the picture, of what stands before the bars, and of the longest bar; in pixels."""
 BAR, GAP, HEAD = 18, 8, 30
 STYLE: Final = """
@@ -73,7 +73,7 @@ def draw(results: Mapping[str, Any]) -> str:
         top += GAP * 2
     about = results["about"]
     notes = f"Postgres {about['postgres']}, Python {about['python']}, {about['cpus']} CPUs shared by server and clients"
-    lines.append(_text(10, top + 12, f"{notes}; fsync on; medians", "note"))
+    lines.append(_text(10, top + 12, f"{notes}; fsync on; medians of pairs", "note"))
     size = f'width="{WIDTH}" height="{top + 24}" viewBox="0 0 {WIDTH} {top + 24}"'
     return "\n".join(
         [
@@ -88,29 +88,29 @@ def draw(results: Mapping[str, Any]) -> str:
 
 
 def _bars(benchmarks: Mapping[str, Any], name: str) -> list[Bar]:
-    """What the server can do, what we do, and what the peers do, the best first."""
+    """What the server can do, what we do, and what the peers do, the best first.
+
+    The lengths are medians of paired ratios: what was measured minutes apart cannot be compared.
+    """
     ours = benchmarks.get(name)
     if not ours or ours["median"] is None:
         return []
     unit = ours["unit"].removesuffix(" p50")
-    bars = [Bar("squidmesh", "ours", ours["median"], _said(ours["median"], unit, ours))]
-    bound = benchmarks.get(ours["reference"] or "")
-    if bound:
-        bars.insert(0, Bar(NAMES[ours["reference"]], "bound", bound["median"], f"{number(bound['median'])} {unit}"))
+    bars = [Bar("squidmesh", "ours", 1.0, f"{number(ours['median'])} {unit}")]
+    if ours["ratio"]:
+        bound = 1 / ours["ratio"]
+        bars.insert(0, Bar(NAMES[ours["reference"]], "bound", bound, _said(bound, [1 / r for r in ours["ratios"]])))
     peers = [
-        Bar(other.partition(":")[2], "other", found["median"], _said(found["median"], unit, found))
+        Bar(other.partition(":")[2], "other", found["ratio"], _said(found["ratio"], found["ratios"]))
         for other, found in benchmarks.items()
-        if other.startswith(f"{name}:") and found["median"] is not None
+        if other.startswith(f"{name}:") and found["ratio"]
     ]
     return bars + sorted(peers, key=lambda bar: bar.value, reverse=not unit.startswith("ms"))
 
 
-def _said(value: float, unit: str, found: Mapping[str, Any]) -> str:
-    said = f"{number(value)} {unit}"
-    if found["ratio"] is None:
-        return said
-    beside = {"limit": "the limit", "insert": "an insert"}.get(found["reference"], "squidmesh")
-    return f"{said}: {found['ratio']:.2g} {'times' if unit == 'ms' else 'of'} {beside}"
+def _said(ratio: float, ratios: Sequence[float]) -> str:
+    said = f"{ratio:.2g} times squidmesh"
+    return f"{said} ({min(ratios):.2g} to {max(ratios):.2g})" if len(ratios) > 1 else said
 
 
 def _drawn(bar: Bar, most: float, top: float) -> Iterator[str]:
