@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from squidmesh.records import JSON, Job, JSONObject
 
 SNAPSHOT_FACTOR: Final = 4
-"""The outputs since the last snapshot may outweigh it this many times."""
+"""The outputs since the last snapshot may outweigh it, or the largest of them, this many times: else a single large
+output would be written a second time at once, and no reader would be spared anything."""
 
 SNAPSHOT_FLOOR: Final = 16 * 1024
 """Bytes that count as the weight of the smallest snapshot: short histories need none."""
@@ -113,7 +114,7 @@ class Draft:
             )
         )
         if output is not None and not undone:
-            self.progress.weight += len(output.text) + OUTPUT_OVERHEAD
+            self._weigh(output)
 
     def audit(
         self,
@@ -135,7 +136,13 @@ class Draft:
         """Take over an ended attempt from the run that this one replays."""
         self.attempts.append(replace(attempt, seq=self._take_seq(), kind="copied"))
         if attempt.output is not None:
-            self.progress.weight += len(attempt.output.text) + OUTPUT_OVERHEAD
+            self._weigh(attempt.output)
+
+    def _weigh(self, output: Output) -> None:
+        size = len(output.text)
+        self.progress.weight += size + OUTPUT_OVERHEAD
+        if size > max(self.progress.snapshot, SNAPSHOT_FLOOR):
+            self.progress.snapshot = size
 
     def _take_seq(self) -> int:
         self.seq += 1

@@ -55,7 +55,7 @@ class Progress:
         gates: How many live jobs wait for a human.
         troubles: How many of those do so because something went wrong.
         weight: Bytes of output since the last snapshot of the context.
-        snapshot: Bytes of the last snapshot of the context.
+        snapshot: Bytes that the context has at least: those of its last snapshot, or of the largest output since.
         watched: Whether somebody asked to be notified of the end.
         deadline: Whether the run has a deadline, which is a job that belongs to no step.
         signals: How many signals of a name came before anything waited for them.

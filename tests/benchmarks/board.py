@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _FIRST, _BODIES, _STATEMENTS, _RUNS = range(4)
 MOST_RUNS: Final = 4096
-_SIZE: Final = 8 * (_RUNS + MOST_RUNS)
+_CALLS: Final = _RUNS + MOST_RUNS
+_SIZE: Final = 8 * (_CALLS + MOST_RUNS)
 
 
 class Board:
@@ -72,6 +73,14 @@ class Board:
     def note_run(self, run: int) -> None:
         """A numbered run's body was entered."""
         self._cells[_RUNS + run] = time.time_ns()
+
+    def called_at(self, run: int) -> int:
+        """When a numbered run's start was called for by another process; 0 before."""
+        return self._cells[_CALLS + run]
+
+    def note_call(self, run: int) -> None:
+        """A numbered run is about to be started."""
+        self._cells[_CALLS + run] = time.time_ns()
 
 
 @contextmanager

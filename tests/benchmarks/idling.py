@@ -30,7 +30,7 @@ def measure_latency(server: BenchServer, scale: Scale) -> Figures:
             server.settle(database)
             with WorkerProcess(server.dsn(database), "ping", board) as worker:
                 worker.start()
-                time.sleep(scale.settle_seconds)
+                time.sleep(scale.latency_settle_seconds)
                 waits = [ping_once(mesh, board, number, worker, scale.pause) for number in range(scale.pings)]
     # The first one opens the client's pool.
     waits = waits[1:]

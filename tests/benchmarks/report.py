@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tests.benchmarks.figures import Benchmark, Figures
+
+MOST_COLUMNS: Final = 8
 
 
 @dataclass(slots=True)
@@ -25,6 +27,8 @@ class Results:
     runs: dict[str, list[Figures]] = field(default_factory=lambda: defaultdict(list))
     ratios: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Of each run to the reference that was run right before it."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why something was not measured."""
 
     def add(self, benchmark: Benchmark, figures: Figures, before: Figures | None) -> None:
         """Note a run, and that of its reference right before it."""
@@ -45,7 +49,8 @@ class Results:
             found[benchmark.name] = {
                 "about": benchmark.about,
                 "unit": benchmark.unit,
-                "median": median(figures.value for figures in runs),
+                "median": median(figures.value for figures in runs) if runs else None,
+                "missing": self.missing.get(benchmark.name),
                 "reference": benchmark.reference,
                 "ratio": median(ratios) if ratios else None,
                 "ratios": ratios,
@@ -59,15 +64,38 @@ def headline_table(results: Results, benchmarks: Sequence[Benchmark]) -> str:
     rows = [["benchmark", "runs", "median", "lowest - highest", "unit", "compared with the run right before it"]]
     for benchmark in benchmarks:
         values = [figures.value for figures in results.runs[benchmark.name]]
+        if not values:
+            rows.append([benchmark.name, "0", "", "", "", results.missing.get(benchmark.name, "not measured")])
+            continue
         spread = f"{number(min(values))} - {number(max(values))}"
         ratio = _ratio(benchmark, results.ratios.get(benchmark.name, []))
         rows.append([benchmark.name, str(len(values)), number(median(values)), spread, benchmark.unit, ratio])
     return table(rows)
 
 
-def detail_table(results: Results, benchmarks: Sequence[Benchmark]) -> str:
-    """What explains the headlines: a line a detail, a column a benchmark, medians."""
-    names = [benchmark.name for benchmark in benchmarks]
+def detail_tables(results: Results, benchmarks: Sequence[Benchmark]) -> str:
+    """What explains the headlines: a line a detail, a column a benchmark, medians; a table for those that share some."""
+    return "\n\n".join(_detail_table(results, names) for names in _kin(results, benchmarks))
+
+
+def _kin(results: Results, benchmarks: Sequence[Benchmark]) -> list[list[str]]:
+    """The names of the benchmarks, those together that have a detail in common."""
+    groups: list[tuple[list[str], set[str]]] = []
+    for benchmark in benchmarks:
+        names, details = [benchmark.name], {key for run in results.runs[benchmark.name] for key in run.details}
+        for group in [group for group in groups if group[1] & details]:
+            groups.remove(group)
+            names, details = [*group[0], *names], group[1] | details
+        groups.append((names, details))
+    return [
+        names[at : at + MOST_COLUMNS]
+        for names, details in groups
+        if details
+        for at in range(0, len(names), MOST_COLUMNS)
+    ]
+
+
+def _detail_table(results: Results, names: Sequence[str]) -> str:
     details = list(dict.fromkeys(key for name in names for figures in results.runs[name] for key in figures.details))
     rows = [["median of", *names]]
     for detail in details:

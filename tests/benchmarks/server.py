@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import subprocess
 from contextlib import contextmanager
+from math import nan
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import psycopg
@@ -14,7 +17,7 @@ from squidmesh.embedded import EmbeddedPostgres
 from tests.benchmarks.gauges import cpu_seconds_of_tree, reaped_cpu_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 DURABLE: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
@@ -42,6 +45,7 @@ class BenchServer:
         self._postgres = EmbeddedPostgres(settings=self.settings, tcp=True)
         self.bin: Path = self._postgres.bin
         self._made = 0
+        self._templates: set[str] = set()
 
     def __enter__(self) -> Self:
         self._postgres.start()
@@ -63,17 +67,50 @@ class BenchServer:
         return psycopg.connect(self.dsn(database), autocommit=True)
 
     @contextmanager
-    def fresh_database(self) -> Iterator[str]:
-        """An empty database, dropped afterwards: no measurement sees what the one before has left."""
+    def fresh_database(self, template: str | None = None) -> Iterator[str]:
+        """A database, dropped afterwards: no measurement sees what the one before has left.
+
+        Args:
+            template: The database that it is a copy of; an empty one by default.
+        """
         self._made += 1
         name = f"bench_{self._made}"
         with self.connect() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            copied = (
+                sql.SQL(" TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(template)) if template else sql.SQL("")
+            )
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copied)
         try:
             yield name
         finally:
             with self.connect() as connection:
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def template(self, name: str, fill: Callable[[str], None]) -> str:
+        """A database to make copies of, kept until the server stops: what takes long to fill is filled once.
+
+        Args:
+            name: Its name.
+            fill: Fills it, given its name; everybody has left it afterwards.
+        """
+        if name not in self._templates:
+            with self.connect() as connection:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            fill(name)
+            self._templates.add(name)
+        return name
+
+    def wal_without_pages(self, start: int, end: int) -> float:
+        """Bytes of WAL between two places without the full pages that follow a checkpoint; nan if they are gone."""
+        with self.connect() as connection:
+            row = connection.execute("SHOW data_directory").fetchone()
+        assert row is not None
+        command = [str(self.bin / "pg_waldump"), "--stats", f"--path={row[0]}/pg_wal"]
+        command += [f"--{name}={at >> 32:X}/{at & 0xFFFFFFFF:X}" for name, at in (("start", start), ("end", end))]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        # "Total", how many, their size, its share of all, and then the same of full pages.
+        found = re.search(r"^Total\s+\d+\s+(\d+)", said, re.MULTILINE)
+        return float(found[1]) if found else nan
 
     def settle(self, database: str) -> None:
         """Vacuum, analyze and checkpoint: what was done to prepare a measurement is not paid for within it."""

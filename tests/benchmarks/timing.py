@@ -113,7 +113,7 @@ def measure_sleepers(server: BenchServer, scale: Scale) -> Figures:
             }
             for name, statement in said.items():
                 details[f"{name} ms, {count:,}"] = percentile([_timed(connection, statement) for _ in range(50)], 0.5)
-                details[f"{name} pages, {count:,}"] = _pages(connection, statement)
+                details[f"{name} pages, {count:,}"] = pages(connection, statement)
     return Figures(details[f"wake ms, {there:,}"] + details[f"claim ms, {there:,}"], details)
 
 
@@ -128,7 +128,7 @@ def _timed(connection: psycopg.Connection[Any], statement: Statement[Any]) -> fl
     return took
 
 
-def _pages(connection: psycopg.Connection[Any], statement: Statement[Any]) -> float:
+def pages(connection: psycopg.Connection[Any], statement: Statement[Any]) -> float:
     """Pages that a statement touches."""
     query = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql_of(statement.name, 'squidmesh')}"
     with connection.transaction(force_rollback=True):

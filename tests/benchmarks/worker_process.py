@@ -7,53 +7,44 @@ so, starts its worker when it is told to, and stops when the harness closes the 
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import psycopg
-
 from squidmesh import SquidMesh
 from squidmesh.worker.process import dedicate_process
 from tests.benchmarks.board import Board
 from tests.benchmarks.gauges import cpu_seconds
-from tests.benchmarks.workflows import WORKFLOWS
+from tests.benchmarks.recorder import noting
+from tests.benchmarks.workflows import workflow_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 30.0
 
 
-class WorkerProcess:
-    """The harness's side; a context manager that makes the process ready, and ends it.
+class ToldProcess:
+    """A process that says when it is ready, starts when it is told to, and ends when its pipe is closed.
 
     Args:
-        dsn: Its database.
-        workflow: The names of the workflows that it knows, with spaces between them.
-        board: Where it notes what it did.
-        concurrency: How many steps it runs at once; None for the library's default.
-        queues: How many steps of each queue, if it serves another one than "default".
+        command: What it is.
+        environment: What it is given beside what this process has.
     """
 
-    def __init__(
-        self,
-        dsn: str,
-        workflow: str,
-        board: Board,
-        concurrency: int | None = None,
-        queues: Mapping[str, int] | None = None,
-    ) -> None:
-        given = queues or ({"default": concurrency} if concurrency else None)
-        said = {"dsn": dsn, "workflow": workflow, "board": board.path, "queues": given}
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.worker_process", json.dumps(said)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,  # it may end its whole group, and what it has started with it
         )
 
     def __enter__(self) -> Self:
@@ -101,30 +92,55 @@ class WorkerProcess:
         assert heard == word, f"the worker's process said {heard!r} instead of {word!r}; why stands above"
 
 
+class WorkerProcess(ToldProcess):
+    """A worker of squidmesh.
+
+    Args:
+        dsn: Its database.
+        workflow: The names of the workflows that it knows, with spaces between them.
+        board: Where it notes what it did.
+        concurrency: How many steps it runs at once; None for the library's default.
+        queues: How many steps of each queue, if it serves another one than "default".
+        record: A file in which it leaves the statements that it sent, with the last parameters of each.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        workflow: str,
+        board: Board,
+        concurrency: int | None = None,
+        *,
+        queues: Mapping[str, int] | None = None,
+        record: str | None = None,
+    ) -> None:
+        given = queues or ({"default": concurrency} if concurrency else None)
+        said = {"dsn": dsn, "workflow": workflow, "board": board.path, "queues": given, "record": record}
+        super().__init__([sys.executable, "-m", "tests.benchmarks.worker_process", json.dumps(said)])
+
+
 def main(said: Mapping[str, Any]) -> None:
     """Be the worker's process."""
     board = Board(said["board"])
-    _count_statements(board)
-    mesh = SquidMesh(said["dsn"], workflows=[WORKFLOWS[name](board) for name in said["workflow"].split()])
-    worker = mesh.worker(queues=said["queues"])
-    dedicate_process()  # as `squidmesh worker` does
-    print("ready", flush=True)
-    if sys.stdin.readline():
-        with worker:
-            print("started", flush=True)
-            sys.stdin.read()
-    mesh.close()
+    sent: dict[str, object] = {}
 
+    def note(text: str, params: object) -> None:
+        board.count_statement()
+        if said["record"]:
+            sent[text] = params
 
-def _count_statements(board: Board) -> None:
-    """Count what is sent to the database: the server keeps no such figure without an extension."""
-
-    class CountingCursor(psycopg.Cursor[Any]):
-        def execute(self, *args: Any, **kwargs: Any) -> Self:
-            board.count_statement()
-            return super().execute(*args, **kwargs)
-
-    psycopg.Cursor = CountingCursor  # type: ignore[misc] # every cursor is made by this name
+    with noting(note):
+        mesh = SquidMesh(said["dsn"], workflows=[workflow_of(name, board) for name in said["workflow"].split()])
+        worker = mesh.worker(queues=said["queues"])
+        dedicate_process()  # as `squidmesh worker` does
+        print("ready", flush=True)
+        if sys.stdin.readline():
+            with worker:
+                print("started", flush=True)
+                sys.stdin.read()
+        mesh.close()
+    if said["record"]:
+        Path(said["record"]).write_bytes(pickle.dumps(sent))
 
 
 if __name__ == "__main__":

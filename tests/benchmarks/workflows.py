@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from squidmesh import Constant, Context, Limit, Rate, Retry, Workflow
+from tests.benchmarks.shapes import Numbered, context, long, loop, wide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from squidmesh.authoring.functions import StepFunction
     from tests.benchmarks.board import Board
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """The payload of all runs."""
-
-    number: int
 
 
 def chain(board: Board | None = None) -> Workflow:
@@ -36,6 +30,24 @@ def chain(board: Board | None = None) -> Workflow:
 
     bodies = [first, *(_middle(name) for name in ("second", "third", "fourth")), last]
     workflow.sequence(*(workflow.step(body) for body in bodies))
+    return workflow
+
+
+def chain_async(board: Board | None = None) -> Workflow:
+    """The chain with async steps."""
+    workflow = Workflow("bench_async", payload=Numbered)
+
+    def make(name: str, note: Callable[[], None] | None) -> StepFunction[[int], Awaitable[dict[str, Any]]]:
+        async def body(number: int) -> dict[str, Any]:
+            if note is not None:
+                note()
+            return {name: number}
+
+        return workflow.step(name=name)(body)
+
+    first, last = (board.enter, board.count_body) if board is not None else (None, None)
+    notes = {"first": first, "second": None, "third": None, "fourth": None, "last": last}
+    workflow.sequence(*(make(name, note) for name, note in notes.items()))
     return workflow
 
 
@@ -124,13 +136,29 @@ def timed(board: Board | None = None) -> Workflow:
     return workflow
 
 
-WORKFLOWS = {
+WORKFLOWS: Final[Mapping[str, Callable[..., Workflow]]] = {
     "chain": chain,
+    "async": chain_async,
     "single": single,
-    "ping": ping,
-    "burst": burst,
     "limited": limited,
     "keyed": keyed,
     "rated": rated,
+    "ping": ping,
+    "burst": burst,
     "timed": timed,
+    "wide": wide,
+    "long": long,
+    "loop": loop,
+    "context": context,
 }
+
+
+def workflow_of(asked: str, board: Board | None = None) -> Workflow:
+    """A workflow by its name, with its sizes behind colons: "chain", "wide:1000", "context:100000:400".
+
+    Args:
+        asked: The name and the sizes.
+        board: Where its bodies note what they did.
+    """
+    name, *sizes = asked.split(":")
+    return WORKFLOWS[name](board, *map(int, sizes))

@@ -281,18 +281,33 @@ def output(weight: int) -> Output:
 
 def test_a_snapshot_is_due_when_outputs_outweigh_the_last_one() -> None:
     sim = Simulator(flow("a -> a", start="a"), may_snapshot=True)
-    half = SNAPSHOT_FACTOR * SNAPSHOT_FLOOR // 2
-    assert sim.end("a", Completed(output(half))).snapshot_seq is None
-    plan = sim.end("a", Completed(output(half)))
-    assert plan.snapshot_seq == 2, "after the attempt it takes in"
-    assert sim.job("a").saw == sim.run.seq == 3, "so that the next visit can start from it"
-    assert sim.end("a", Completed(output(half))).snapshot_seq is None, "it counts from the snapshot on"
+    part = SNAPSHOT_FLOOR
+    for _ in range(SNAPSHOT_FACTOR - 1):
+        assert sim.end("a", Completed(output(part))).snapshot_seq is None
+    plan = sim.end("a", Completed(output(part)))
+    assert plan.snapshot_seq == SNAPSHOT_FACTOR, "after the attempt it takes in"
+    assert sim.job("a").saw == sim.run.seq == SNAPSHOT_FACTOR + 1, "so that the next visit can start from it"
+    assert sim.end("a", Completed(output(part))).snapshot_seq is None, "it counts from the snapshot on"
+
+
+def test_one_large_output_is_not_written_a_second_time() -> None:
+    """A snapshot of it alone would spare no reader anything; small ones after it do not change that."""
+    sim = Simulator(flow("a -> a", start="a"), may_snapshot=True)
+    large = 10 * SNAPSHOT_FACTOR * SNAPSHOT_FLOOR
+    assert sim.end("a", Completed(output(large))).snapshot_seq is None
+    for _ in range(20):
+        assert sim.end("a", Completed(output(100))).snapshot_seq is None
+    written = 1
+    while sim.end("a", Completed(output(large))).snapshot_seq is None:
+        written += 1
+    assert written == SNAPSHOT_FACTOR - 1
 
 
 def test_a_snapshot_waits_for_somebody_who_has_the_context() -> None:
     sim = Simulator(flow("a -> a", start="a"))
-    heavy = Completed(output(SNAPSHOT_FACTOR * SNAPSHOT_FLOOR))
-    assert sim.end("a", heavy).snapshot_seq is None
+    heavy = Completed(output(SNAPSHOT_FLOOR))
+    for _ in range(SNAPSHOT_FACTOR):
+        assert sim.end("a", heavy).snapshot_seq is None
     sim.may_snapshot = True
     assert sim.end("a").snapshot_seq is not None
 
