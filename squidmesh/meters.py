@@ -25,6 +25,9 @@ LONGEST_KEY: Final = 200
 """Characters of a key's value that are kept in a meter's name; of what is longer, a digest."""
 
 HIGHEST: Final = 1_000_000
+OF_QUEUE: Final = "@"
+"""With this begins the limit of a queue, and no name that a limit can be given."""
+
 LONGEST_PERIOD: Final = 366 * 24 * 3600.0
 """Seconds."""
 
@@ -90,6 +93,17 @@ class Rate:
         """The most tokens that gather."""
         return self.count if self.burst is None else self.burst
 
+    def tokens(self, left: float | None, seconds: float | None) -> float:
+        """The tokens of a bucket.
+
+        Args:
+            left: What was left of it; None if nothing was ever taken.
+            seconds: How long ago that was; a clock that was set back takes nothing away.
+        """
+        if left is None or seconds is None:
+            return float(self.most)
+        return min(left + self.refill * max(seconds, 0.0), float(self.most))
+
     def definition(self, step: str) -> str:
         """What names the rate, of a step's own name, with its workflow's."""
         return _definition(self.name or step, self.key)
@@ -134,6 +148,11 @@ def meter_name(definition: str, value: JSON) -> str:
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         text = "".join(filter(str.isprintable, text[: LONGEST_KEY - 33])) + "#" + digest
     return f"{definition}={text}"
+
+
+def definition_of(name: str) -> str:
+    """The definition of a meter, by its name."""
+    return name if name.startswith(OF_QUEUE) else name.partition("=")[0]
 
 
 def meter_to_pause(meters: str) -> str:
@@ -199,8 +218,7 @@ class MeterTable:
                     f"queue_limits={{{queue!r}: {most!r}}}: give how many steps of a queue may execute at once on all "
                     f"workers together, from 1 to {HIGHEST:,}"
                 )
-        # No name that a limit can be given begins like this.
-        queues = {queue: f"@{queue}" for queue in queue_limits}
+        queues = {queue: OF_QUEUE + queue for queue in queue_limits}
         return MeterTable({queues[queue]: most for queue, most in queue_limits.items()}, {}, queues)
 
     def __bool__(self) -> bool:
@@ -236,6 +254,14 @@ class MeterTable:
             None if rate is None else (rate.definition(step), rate.key),
             self.queues.get(queue, ""),
         )
+
+    def most_of(self, name: str) -> int | None:
+        """How many may hold a meter at once; None if no limit of this name is declared here."""
+        return self.limits.get(definition_of(name))
+
+    def rate_of(self, name: str) -> Rate | None:
+        """The rate of a meter; None if none of this name is declared here."""
+        return self.rates.get(definition_of(name))
 
     @property
     def definitions(self) -> Iterable[str]:

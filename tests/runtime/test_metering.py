@@ -405,7 +405,7 @@ def test_a_worker_goes_on_by_itself_when_a_rate_has_a_token_again(lab: Lab) -> N
 )
 def test_a_step_that_is_told_to_wait_lets_all_of_its_key_wait(lab: Lab, how: Callable[[], Exception]) -> None:
     workflow = Workflow("paused", payload=Account)
-    lock, refused = threading.Lock(), []
+    lock, refused = threading.Lock(), list[str]()
 
     @workflow.step(rate=Rate(100, per=1, key="account"), retry=Retry(2, Constant(0)))
     def work(account: str) -> None:

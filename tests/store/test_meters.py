@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -57,7 +57,7 @@ def rate(name: str) -> str:
     return f"\n{name}\n"
 
 
-def ready(session: Session, *meters: str, **changes: object) -> list[UUID]:
+def ready(session: Session, *meters: str, **changes: Any) -> list[UUID]:
     """Ready jobs, each of a run of its own, filed under these meters."""
     found: list[UUID] = []
     for filed in meters:
