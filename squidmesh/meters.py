@@ -18,6 +18,7 @@ from squidmesh.retry import Seconds, measured, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from squidmesh.records import JSON
 
@@ -150,6 +151,10 @@ def meter_name(definition: str, value: JSON) -> str:
     return f"{definition}={text}"
 
 
+def _has_key(definition: str) -> bool:
+    return not definition.startswith(OF_QUEUE) and ":" in definition
+
+
 def definition_of(name: str) -> str:
     """The definition of a meter, by its name."""
     return name if name.startswith(OF_QUEUE) else name.partition("=")[0]
@@ -189,6 +194,27 @@ def _named(meter: tuple[str, str | None] | None, state: Mapping[str, JSON]) -> s
         return ""
     definition, key = meter
     return definition if key is None else meter_name(definition, state.get(key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """A limit or a rate, or both of one name, for one value of its key if it has one.
+
+    Args:
+        name: Its name.
+        held: How many steps that share it are with workers.
+        waiting: How many that share it are ready and with none.
+        most: How many may be at once; None if this process's code declares no limit of this name.
+        tokens: How many more its rate lets begin now; None if this process's code declares no rate of this name.
+        paused_until: Until when nothing that shares it begins; None if it is not paused.
+    """
+
+    name: str
+    held: int
+    waiting: int
+    most: int | None
+    tokens: float | None
+    paused_until: datetime | None
 
 
 @dataclass(slots=True)
@@ -255,6 +281,11 @@ class MeterTable:
             self.queues.get(queue, ""),
         )
 
+    @property
+    def queue_limits(self) -> dict[str, int]:
+        """How many steps of a queue may execute at once, as it was given to the mesh."""
+        return {queue: self.limits[definition] for queue, definition in self.queues.items()}
+
     def most_of(self, name: str) -> int | None:
         """How many may hold a meter at once; None if no limit of this name is declared here."""
         return self.limits.get(definition_of(name))
@@ -262,6 +293,21 @@ class MeterTable:
     def rate_of(self, name: str) -> Rate | None:
         """The rate of a meter; None if none of this name is declared here."""
         return self.rates.get(definition_of(name))
+
+    def may_name(self, name: str) -> bool:
+        """Whether a meter that is declared here may have this name: with a value where it has a key, else without."""
+        definition = definition_of(name)
+        return definition in self.definitions and _has_key(definition) == (name != definition)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of those that have no key."""
+        return sorted(definition for definition in self.definitions if not _has_key(definition))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """All of them for people: with a placeholder where they have a key."""
+        return tuple(f"{d}=VALUE" if _has_key(d) else d for d in sorted(self.definitions))
 
     @property
     def definitions(self) -> Iterable[str]:

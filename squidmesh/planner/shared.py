@@ -1,7 +1,7 @@
 """Whether what a ready job shares with others lets it begin: limits, rates and pauses, as they were seen.
 
-How much there is of a limit or a rate is known to code only. Where this process has none that declares it, what is known
-is told, and nothing is guessed.
+How much there is of a limit or a rate is known to code only. Where this process has none that declares it, what is
+known is told, and nothing is guessed.
 """
 
 from __future__ import annotations

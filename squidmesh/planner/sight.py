@@ -70,8 +70,8 @@ class SeenJob:
         since: When this visit became live.
         ready_at: When it last became ready.
         run_at: When it becomes ready, if it sleeps.
-        ahead: If it is ready: how many of its queue and lane come before it, or of those that share all of its meters; not
-            counted beyond ``MOST_AHEAD``.
+        ahead: If it is ready: how many of its queue and lane come before it, or of those that share all of its meters;
+            not counted beyond ``MOST_AHEAD``.
         servers: How many live workers serve its queue.
         knowing: How many of these have a function for its step.
         worker: Who has it, if somebody has.

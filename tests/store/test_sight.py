@@ -84,7 +84,7 @@ def test_what_a_ready_job_shares_is_seen_with_who_holds_it_and_those_before_it_a
     start(store, 5, entry())
     _, claimed, _ = store.run(taking(known, {"default": 1}))
     assert len(claimed.jobs) == 1
-    store.run(pause_meters([("@default", 60.0)]))
+    store.run(pause_meters([("@default", 60.0, None)]))
 
     (job,) = look(store, first[3]).jobs
     assert job.ahead == 2
