@@ -37,7 +37,7 @@ class MeterFlows:
         self._channel = operations.channel
         self._now = operations.now
 
-    def list(self, prefix: str | None, limit: int) -> Flow[MeterList]:
+    def list(self, prefix: object, limit: object) -> Flow[MeterList]:
         """What is in use, and what this code declares that has no key."""
         if type(limit) is not int or not 1 <= limit <= MOST_LISTED:
             raise InvalidOption("limit", f"must be a whole number from 1 to {MOST_LISTED}, not {limit!r}")

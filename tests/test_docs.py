@@ -382,7 +382,12 @@ def _words_of(name: str, public: object) -> Iterator[str]:
         "Rate",
     ):
         yield from public.__dataclass_fields__
-    elif name not in ("Worker", "Schedules", "Meters", "WorkflowWarning"):  # three are made by a mesh, the other by check()
+    elif name not in (
+        "Worker",
+        "Schedules",
+        "Meters",
+        "WorkflowWarning",
+    ):  # three are made by a mesh, the other by check()
         yield _signature(name, public)
     for member, value in inspect.getmembers(public):
         if member.startswith("_") or (isinstance(public, type) and issubclass(public, Exception)):

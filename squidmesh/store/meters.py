@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from squidmesh.meters import MeterTable
     from squidmesh.records import Job
-    from squidmesh.store.statements import Rows
+    from squidmesh.store.statements import Row, Rows
 
 MOST_METERS: Final = 100
 """So many different meters of a queue are looked at in one turn; the next turn goes on after them."""
@@ -145,7 +145,12 @@ def list_meters(most: int, prefix: str = "", name: str | None = None) -> Stateme
         name: This one alone.
     """
     params: dict[str, object] = {"most": most, "prefix": prefix, "name": name}
-    return Statement("list_meters", params, lambda rows: [MeterRow(*row[:5], instant(row[5])) for row in rows])
+    return Statement("list_meters", params, lambda rows: [_meter_row(row) for row in rows])
+
+
+def _meter_row(row: Row) -> MeterRow:
+    name, held, waiting, tokens, ago, paused = row
+    return MeterRow(name, held, waiting, tokens, ago, instant(paused))
 
 
 def pause_meters(pauses: Sequence[tuple[str, float | None, datetime | None]]) -> Statement[None]:

@@ -31,10 +31,13 @@ class MeterWalk:
     def __init__(self) -> None:
         self.again = inf
         self._after: dict[str, str] = {}
+        self._asked: frozenset[str] = frozenset()
+        self._soonest = inf
+        """When there is something for it on the pages of this round that it has seen."""
 
     def begin(self, rooms: Mapping[str, int]) -> dict[str, str]:
         """A turn looks: after which meters of each queue it goes on."""
-        self.again = inf
+        self.again, self._asked = inf, frozenset(rooms)
         return {queue: self._after.get(queue, "") for queue in rooms}
 
     def end(self, now: float, walked: Mapping[str, Walked], metered: Metered) -> None:
@@ -45,12 +48,16 @@ class MeterWalk:
             walked: How far, of the queues in which there was something.
             metered: What was claimed.
         """
-        self._after = {queue: found.last for queue, found in walked.items() if found.more}
-        times = [inf]
-        if metered.jobs or self._after:
-            times.append(now)
+        # A queue without a free slot keeps its place until it has one.
+        places = {queue: found.last for queue, found in walked.items() if found.more}
+        self._after = {queue: after for queue, after in self._after.items() if queue not in self._asked} | places
+        times = [self._soonest]
         if any(found.busy for found in walked.values()):
             times.append(now + uniform(*BUSY_PAUSE))  # noqa: S311 - jitter, not a secret
         if metered.opens is not None:
             times.append(now + metered.opens)
-        self.again = min(times)
+        self._soonest = min(times)
+        if metered.jobs or places:
+            self.again = now
+        else:
+            self.again, self._soonest = self._soonest, inf

@@ -223,6 +223,17 @@ def test_room_in_a_limit_goes_to_a_worker_that_sleeps_if_its_own_has_none(lab: L
     lab.until_ended(2)
 
 
+def test_a_worker_whose_slots_are_taken_sleeps_whatever_waits_for_them(lab: Lab, crowd: Crowd) -> None:
+    workflow = crowded(crowd, limit=Limit(9))
+    mesh = lab.mesh(workflow)
+    mesh.start_runs(workflow, of("a") * 3)
+    steady(lab, mesh, 1, beat=30.0, lease=60.0)
+    crowd.until_begun(1)
+    until(lambda: lab.value("SELECT count(*) FROM squidmesh.workers WHERE idle") == 1, what="a worker that sleeps")
+    crowd.let_go(3)
+    lab.until_ended(3)
+
+
 def test_an_unlimited_step_is_filed_under_nothing(lab: Lab) -> None:
     workflow = Workflow("plain")
     seen: list[Any] = []

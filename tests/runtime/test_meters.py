@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -171,7 +172,7 @@ def test_what_is_resumed_and_not_in_use_is_not_listed_any_more(dsn: str) -> None
 def test_a_name_that_nobody_knows_is_refused_with_those_that_are_declared(lab: Lab) -> None:
     mesh = lab.mesh(shop(), queue_limits={"mail": 20})
     for name in ("shop/chrage:account=a", CHARGE, "@male", "@mail=a", ""):
-        for call in (lambda name=name: mesh.meters.pause(name, seconds=60), lambda name=name: mesh.meters.resume(name)):
+        for call in (partial(mesh.meters.pause, name, seconds=60), partial(mesh.meters.resume, name)):
             with pytest.raises(MeterNotFound, match=r"this app declares @mail, shop/charge:account=VALUE") as caught:
                 call()
             assert caught.value.details == {"meter": name, "known": ["@mail", f"{CHARGE}=VALUE"]}

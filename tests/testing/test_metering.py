@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from squidmesh import Constant, Context, Defer, Limit, Rate, Retry, RetryAfter, SquidMesh, Workflow, testing
+from squidmesh import Constant, Context, Defer, Limit, Rate, Reason, Retry, RetryAfter, SquidMesh, Workflow, testing
 from tests.lab import NOON, laboratory, standing_still
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def test_it_is_the_same_in_a_transaction_that_the_test_rolls_back(dsn: str) -> N
         with testing.harness(connection=connection, schema=lab.schema, workflows=[workflow], at=NOON) as h:
             runs = h.mesh.start_runs("calling", of(*"aaaab"))
             assert len(h.drain()) == 3
-            assert [h.mesh.explain_run(run.id).reason for run in runs].count("waiting_for_rate") == 2
+            assert [h.mesh.explain_run(run.id).reason for run in runs].count(Reason.WAITING_FOR_RATE) == 2
             assert len(h.travel(minutes=1)) == 2
             h.mesh.meters.pause("calling/call", seconds=5)
         connection.rollback()
