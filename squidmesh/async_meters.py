@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from squidmesh.mesh_meters import Meters
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    import psycopg
 
     from squidmesh.async_schedules import AsyncAsk
     from squidmesh.meter_flows import MeterFlows, MeterList
@@ -33,12 +31,11 @@ class AsyncMeters:
         *,
         seconds: Seconds | None = None,
         until: datetime | None = None,
-        connection: psycopg.AsyncConnection[Any] | None = None,
     ) -> Meter:
-        return await self._ask(self._flows.pause(name, seconds, until), connection)
+        return await self._ask(self._flows.pause(name, seconds, until))
 
-    async def resume(self, name: str, *, connection: psycopg.AsyncConnection[Any] | None = None) -> Meter:
-        return await self._ask(self._flows.resume(name), connection)
+    async def resume(self, name: str) -> Meter:
+        return await self._ask(self._flows.resume(name))
 
 
 for _name, _method in vars(AsyncMeters).items():

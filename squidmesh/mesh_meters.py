@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    import psycopg
 
     from squidmesh.meter_flows import MeterFlows, MeterList
     from squidmesh.meters import Meter
@@ -21,7 +19,8 @@ class Meters:
     A limit or rate with a key has a name for each of the key's values, such as ``payments/charge:account_id=acct_1``;
     the limit of the queue ``mail`` is ``@mail``. A limit and a rate of one name are paused together.
 
-    Methods that change something take ``connection=``, as those of ``SquidMesh`` do.
+    A pause holds up the claims of what it pauses until its commit; so none of this takes part in a caller's
+    transaction, which may be long.
 
     Example::
 
@@ -50,7 +49,6 @@ class Meters:
         *,
         seconds: Seconds | None = None,
         until: datetime | None = None,
-        connection: psycopg.Connection[Any] | None = None,
     ) -> Meter:
         """Let nothing begin that shares it, until the pause is over. What executes goes on.
 
@@ -60,22 +58,20 @@ class Meters:
             name: Its name, with the value of its key, as ``list`` and ``explain_run`` show it.
             seconds: Seconds or timedelta from now, up to 366 days.
             until: An aware datetime, in place of ``seconds``.
-            connection: A psycopg connection to take part in the transaction of.
 
         Raises:
             MeterNotFound: Neither this app's code nor the database knows it.
             InvalidOption: ``seconds`` or ``until`` cannot be used.
         """
-        return self._ask(self._flows.pause(name, seconds, until), connection)
+        return self._ask(self._flows.pause(name, seconds, until))
 
-    def resume(self, name: str, *, connection: psycopg.Connection[Any] | None = None) -> Meter:
+    def resume(self, name: str) -> Meter:
         """End a pause: what waits begins at once. Resuming what is not paused is allowed.
 
         Args:
             name: Its name, as in ``pause``.
-            connection: A psycopg connection to take part in the transaction of.
 
         Raises:
             MeterNotFound: Neither this app's code nor the database knows it.
         """
-        return self._ask(self._flows.resume(name), connection)
+        return self._ask(self._flows.resume(name))

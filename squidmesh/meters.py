@@ -239,7 +239,11 @@ class MeterTable:
             ConfigurationError: A limit is none.
         """
         for queue, most in queue_limits.items():
-            if not queue or _whole("", most):
+            if not queue.isprintable() or not queue or "=" in queue:
+                raise ConfigurationError(
+                    f"queue_limits={{{queue!r}: ...}}: the name of a queue that has a limit is one line without ="
+                )
+            if _whole("", most):
                 raise ConfigurationError(
                     f"queue_limits={{{queue!r}: {most!r}}}: give how many steps of a queue may execute at once on all "
                     f"workers together, from 1 to {HIGHEST:,}"

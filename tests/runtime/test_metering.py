@@ -482,7 +482,13 @@ def test_one_name_is_one_limit(lab: Lab) -> None:
         lab.mesh(workflow)
 
 
-@pytest.mark.parametrize("limits", [{"mail": 0}, {"": 5}, {"mail": "many"}])
+@pytest.mark.parametrize("limits", [{"mail": 0}, {"mail": "many"}])
 def test_a_queue_limit_that_is_none_is_refused(lab: Lab, limits: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="give how many steps of a queue may execute at once"):
         lab.mesh(queue_limits=limits)
+
+
+@pytest.mark.parametrize("queue", ["", "a=b", "a\nb"])
+def test_a_queue_whose_name_would_not_fit_among_those_of_meters_can_have_no_limit(lab: Lab, queue: str) -> None:
+    with pytest.raises(ConfigurationError, match="is one line without ="):
+        lab.mesh(queue_limits={queue: 5})

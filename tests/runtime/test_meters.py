@@ -122,19 +122,6 @@ def test_a_pause_keeps_what_shares_it_and_resuming_lets_it_go_on_at_once(lab: La
     check(lab)
 
 
-def test_resuming_in_a_transaction_of_ones_own_lets_it_go_on_when_that_commits(lab: Lab) -> None:
-    mesh = lab.mesh(shop())
-    mesh.meters.pause(f"{CHARGE}=a", seconds=3600)
-    lab.worker(mesh, 2, beat=600.0, lease=1200.0)
-    run = mesh.start_run("shop")
-    until(lambda: lab.value("SELECT count(*) FROM squidmesh.workers WHERE idle") == 1, what="a worker that sleeps")
-    session = lab.session(autocommit=False)
-    mesh.meters.resume(f"{CHARGE}=a", connection=session)
-    assert mesh.explain_run(run.id).reason == "key_paused"
-    session.commit()
-    assert mesh.wait_for_run(run.id, 30).status == "completed"
-
-
 def test_the_limit_of_a_queue_and_what_has_no_key_are_paused_by_name(dsn: str) -> None:
     workflow = shop(limit=Limit(2, name="gateway"), queue="mail")
     app = SquidMesh(workflows=[workflow], queue_limits={"mail": 9})
