@@ -161,9 +161,12 @@ def definition_of(name: str) -> str:
 
 
 def meter_to_pause(meters: str) -> str:
-    """Which of a job's meters is paused when a step asks for it: its rate, else its limit, else its queue's."""
-    limit, rate, queue = meters.split("\n")
-    return rate or limit or queue
+    """Which of a job's meters is paused when a step asks for it: its rate, else its limit; empty if it has neither.
+
+    Not that of its queue: one service that is busy is no reason for steps that call others to wait.
+    """
+    limit, rate, _ = meters.split("\n")
+    return rate or limit
 
 
 @dataclass(frozen=True, slots=True)

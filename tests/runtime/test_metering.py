@@ -21,6 +21,7 @@ from squidmesh import (
     RetryAfter,
     Workflow,
 )
+from squidmesh.store.meters import MOST_METERS
 from tests.invariants import check
 from tests.lab import until_status
 from tests.waiting import TIMEOUT, until
@@ -408,6 +409,20 @@ def test_a_worker_goes_on_by_itself_when_a_rate_has_a_token_again(lab: Lab) -> N
     lab.until_ended(5)
     began, ended = lab.rows("SELECT min(started_at), max(started_at) FROM squidmesh.attempts")[0]
     assert (ended - began).total_seconds() >= 4 * 0.05 - 0.005
+    check(lab)
+
+
+def test_more_keys_than_a_page_has_are_each_looked_at_when_their_time_comes(lab: Lab) -> None:
+    """No heartbeat helps: the worker must remember the openings of all pages."""
+    workflow = Workflow("many", payload=Account)
+
+    @workflow.step(rate=Rate(1, per=0.5, key="account"))
+    def work(account: str) -> None: ...
+
+    mesh, keys = lab.mesh(workflow), 2 * MOST_METERS + 50
+    mesh.start_runs(workflow, of(*map(str, range(keys))) * 2)
+    steady(lab, mesh, 10, beat=300.0, lease=600.0)
+    lab.until_ended(2 * keys)
     check(lab)
 
 

@@ -167,6 +167,21 @@ def test_a_step_that_is_told_to_wait_pauses_its_key(dsn: str, how: Callable[...,
         assert called == ["a", "b", "a", "a"]
 
 
+def test_a_step_that_is_told_to_wait_does_not_stop_its_whole_queue(dsn: str) -> None:
+    """One service that is busy is no reason for the steps that call others to wait."""
+
+    def call(account: str) -> None:
+        if account == "a" and h.now == NOON:
+            raise Defer(600, pause=True)
+
+    app = SquidMesh(workflows=[calling(call, queue="mail")], queue_limits={"mail": 3})
+    with testing.harness(dsn, mesh=app, at=NOON) as h:
+        busy, other = app.start_runs("calling", of("a", "b"))
+        h.drain()
+        assert (h.run(busy).status, h.run(other).status) == ("running", "completed")
+        assert [meter.paused_until for meter in app.meters.list()] == [None]
+
+
 def test_a_pause_that_a_person_ends_is_over_at_once(dsn: str) -> None:
     with standing_still(dsn, calling(limit=Limit(9, key="account"))) as h:
         h.mesh.meters.pause("calling/call:account=a", seconds=3600)
