@@ -412,17 +412,23 @@ def test_a_worker_goes_on_by_itself_when_a_rate_has_a_token_again(lab: Lab) -> N
     check(lab)
 
 
-def test_more_keys_than_a_page_has_are_each_looked_at_when_their_time_comes(lab: Lab) -> None:
-    """No heartbeat helps: the worker must remember the openings of all pages."""
+@pytest.mark.parametrize("keys", [MOST_METERS, MOST_METERS + 50])
+@pytest.mark.parametrize(
+    "options", [{"rate": Rate(1, per=0.5, key="account")}, {"limit": Limit(1, key="account")}], ids=["rate", "limit"]
+)
+def test_a_page_of_keys_and_more_are_gone_through_without_a_heartbeat(
+    lab: Lab, keys: int, options: dict[str, Any]
+) -> None:
+    """What found no free slot, or has opened since, may be on any page; and a page may be the last one and full."""
     workflow = Workflow("many", payload=Account)
 
-    @workflow.step(rate=Rate(1, per=0.5, key="account"))
+    @workflow.step(**options)
     def work(account: str) -> None: ...
 
-    mesh, keys = lab.mesh(workflow), 2 * MOST_METERS + 50
-    mesh.start_runs(workflow, of(*map(str, range(keys))) * 2)
+    mesh = lab.mesh(workflow)
+    mesh.start_runs(workflow, of(*map(str, range(keys))) * 3)
     steady(lab, mesh, 10, beat=300.0, lease=600.0)
-    lab.until_ended(2 * keys)
+    lab.until_ended(3 * keys)
     check(lab)
 
 
