@@ -16,6 +16,7 @@ Everything here is public; of the submodules, those that the documentation names
 """
 
 from squidmesh.async_client import AsyncSquidMesh
+from squidmesh.async_meters import AsyncMeters
 from squidmesh.async_schedules import AsyncSchedules
 from squidmesh.authoring.cautions import WorkflowWarning
 from squidmesh.client import SquidMesh
@@ -36,6 +37,7 @@ from squidmesh.errors import (
     InvalidOutput,
     InvalidPayload,
     InvalidRunId,
+    MeterNotFound,
     NotFound,
     NotRetryable,
     NotWaiting,
@@ -57,7 +59,8 @@ from squidmesh.errors import (
     WorkflowNotFound,
 )
 from squidmesh.explanation import Action, Cause, Explanation, Reason
-from squidmesh.meters import Limit, Rate
+from squidmesh.mesh_meters import Meters
+from squidmesh.meters import Limit, Meter, Rate
 from squidmesh.payload import now, today
 from squidmesh.records import (
     Attempt,
@@ -84,6 +87,7 @@ __all__ = [
     "COMPLETE",
     "Action",
     "AlreadyVoted",
+    "AsyncMeters",
     "AsyncSchedules",
     "AsyncSquidMesh",
     "Attempt",
@@ -112,6 +116,9 @@ __all__ = [
     "InvalidPayload",
     "InvalidRunId",
     "Limit",
+    "Meter",
+    "MeterNotFound",
+    "Meters",
     "NotFound",
     "NotRetryable",
     "NotWaiting",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from psycopg_pool import AsyncConnectionPool
 
 from squidmesh.async_control import AsyncControl
+from squidmesh.async_meters import AsyncMeters
 from squidmesh.async_schedules import AsyncSchedules
 from squidmesh.client import SquidMesh
 from squidmesh.deploy import check_deploy
@@ -59,6 +60,11 @@ class AsyncSquidMesh(AsyncControl):
     def schedules(self) -> AsyncSchedules:
         """The schedules: those that code declares, and those that are created at run time."""
         return AsyncSchedules(self._schedules, self._ask, self._register, self._tell_scheduled)
+
+    @property
+    def meters(self) -> AsyncMeters:
+        """The limits and rates that steps share: who holds them, who waits, and what is paused."""
+        return AsyncMeters(self._meters, self._ask)
 
     async def start_run(
         self,

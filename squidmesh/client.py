@@ -13,6 +13,7 @@ from squidmesh.errors import RunTimeout
 from squidmesh.explaining import explain_run
 from squidmesh.keyed import with_key
 from squidmesh.mesh import Deadline
+from squidmesh.mesh_meters import Meters
 from squidmesh.operations import run_filter, run_id_of
 from squidmesh.schedules import Schedules
 from squidmesh.store.database import Database, check_pooled
@@ -71,6 +72,11 @@ class SquidMesh(Control):
     def schedules(self) -> Schedules:
         """The schedules: those that code declares, and those that are created at run time."""
         return Schedules(self._schedules, self._ask, self._register, self._tell_scheduled)
+
+    @property
+    def meters(self) -> Meters:
+        """The limits and rates that steps share: who holds them, who waits, and what is paused."""
+        return Meters(self._meters, self._ask)
 
     def start_run(
         self,

@@ -13,7 +13,8 @@
     │   ├── WorkflowNotFound
     │   ├── TriggerNotFound
     │   ├── SignalNotFound
-    │   └── ScheduleNotFound
+    │   ├── ScheduleNotFound
+    │   └── MeterNotFound
     ├── ScheduleExists                     there is a schedule of this name
     ├── IllegalMove                        the run's status does not allow what was asked
     ├── NotWaiting                         nothing of the run waits for what was decided
@@ -257,6 +258,28 @@ class ScheduleNotFound(NotFound):
     def details(self) -> JSONObject:
         """The name that was asked for."""
         return {"schedule": self.name}
+
+
+class MeterNotFound(NotFound):
+    """No limit or rate has this name.
+
+    Args:
+        name: The name that was asked for.
+        known: What this process's code declares, with a placeholder where it has a key.
+    """
+
+    code = "meter_not_found"
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        declared = f"this app declares {', '.join(self.known)}" if self.known else "this app declares none"
+        super().__init__(f"there is no limit or rate {name!r}: {declared}, and the database has nothing filed under it")
+
+    @property
+    def details(self) -> JSONObject:
+        """The name that was asked for, and those that are declared."""
+        return {"meter": self.name, "known": list(self.known)}
 
 
 class ScheduleExists(SquidMeshError):

@@ -42,7 +42,12 @@ def explain_run(operations: Operations, run_id: UUID) -> Flow[Explanation]:
     if sight.run.status is RunStatus.FAILED and sight.can_go_on:
         since = yield from history_from(run_id, sight.run.progress.failed_at - 1)
         sight = replace(sight, can_go_on=(yield from _may_retry(graph, sight.run, since)))
-    explained: Explanation = explain(graph, sight, registered=sight.run.workflow in operations.registry.workflows)
+    explained: Explanation = explain(
+        graph,
+        sight,
+        registered=sight.run.workflow in operations.registry.workflows,
+        known=operations.registry.meters,
+    )
     return explained
 
 

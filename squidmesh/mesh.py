@@ -24,6 +24,7 @@ from squidmesh.clock import new_id
 from squidmesh.definition import DEFAULT_QUEUE
 from squidmesh.errors import ConfigurationError, InvalidOption
 from squidmesh.events import EventBus, events_of, started
+from squidmesh.meter_flows import MeterFlows
 from squidmesh.operations import Operations
 from squidmesh.registry import Registry
 from squidmesh.retry import measured
@@ -175,6 +176,7 @@ class Mesh:
         self._operations = Operations(self.registry, self.schema, new_id, self._now)
         self._steering = Steering(self._operations, self._now)
         self._stand_in: StandIn | None = None
+        self._meters = MeterFlows(self._operations)
         self._schedules = ScheduleFlows(Scheduling(self._operations, new_id))
         self._lock = threading.Lock()
         self._registered: set[str] = set()

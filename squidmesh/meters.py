@@ -18,6 +18,7 @@ from squidmesh.retry import Seconds, measured, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from squidmesh.records import JSON
 
@@ -25,6 +26,9 @@ LONGEST_KEY: Final = 200
 """Characters of a key's value that are kept in a meter's name; of what is longer, a digest."""
 
 HIGHEST: Final = 1_000_000
+OF_QUEUE: Final = "@"
+"""With this begins the limit of a queue, and no name that a limit can be given."""
+
 LONGEST_PERIOD: Final = 366 * 24 * 3600.0
 """Seconds."""
 
@@ -90,6 +94,17 @@ class Rate:
         """The most tokens that gather."""
         return self.count if self.burst is None else self.burst
 
+    def tokens(self, left: float | None, seconds: float | None) -> float:
+        """The tokens of a bucket.
+
+        Args:
+            left: What was left of it; None if nothing was ever taken.
+            seconds: How long ago that was; a clock that was set back takes nothing away.
+        """
+        if left is None or seconds is None:
+            return float(self.most)
+        return min(left + self.refill * max(seconds, 0.0), float(self.most))
+
     def definition(self, step: str) -> str:
         """What names the rate, of a step's own name, with its workflow's."""
         return _definition(self.name or step, self.key)
@@ -136,10 +151,22 @@ def meter_name(definition: str, value: JSON) -> str:
     return f"{definition}={text}"
 
 
+def _has_key(definition: str) -> bool:
+    return not definition.startswith(OF_QUEUE) and ":" in definition
+
+
+def definition_of(name: str) -> str:
+    """The definition of a meter, by its name."""
+    return name if name.startswith(OF_QUEUE) else name.partition("=")[0]
+
+
 def meter_to_pause(meters: str) -> str:
-    """Which of a job's meters is paused when a step asks for it: its rate, else its limit, else its queue's."""
-    limit, rate, queue = meters.split("\n")
-    return rate or limit or queue
+    """Which of a job's meters is paused when a step asks for it: its rate, else its limit; empty if it has neither.
+
+    Not that of its queue: one service that is busy is no reason for steps that call others to wait.
+    """
+    limit, rate, _ = meters.split("\n")
+    return rate or limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +199,27 @@ def _named(meter: tuple[str, str | None] | None, state: Mapping[str, JSON]) -> s
     return definition if key is None else meter_name(definition, state.get(key))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """A limit or a rate, or both of one name, for one value of its key if it has one.
+
+    Args:
+        name: Its name.
+        held: How many steps that share it are with workers.
+        waiting: How many that share it are ready and with none.
+        most: How many may be at once; None if this process's code declares no limit of this name.
+        tokens: How many more its rate lets begin now; None if this process's code declares no rate of this name.
+        paused_until: Until when nothing that shares it begins; None if it is not paused.
+    """
+
+    name: str
+    held: int
+    waiting: int
+    most: int | None
+    tokens: float | None
+    paused_until: datetime | None
+
+
 @dataclass(slots=True)
 class MeterTable:
     """All limits and rates that a process's code declares.
@@ -194,13 +242,16 @@ class MeterTable:
             ConfigurationError: A limit is none.
         """
         for queue, most in queue_limits.items():
-            if not queue or _whole("", most):
+            if not queue.isprintable() or not queue or "=" in queue:
+                raise ConfigurationError(
+                    f"queue_limits={{{queue!r}: ...}}: the name of a queue that has a limit is one line without ="
+                )
+            if _whole("", most):
                 raise ConfigurationError(
                     f"queue_limits={{{queue!r}: {most!r}}}: give how many steps of a queue may execute at once on all "
                     f"workers together, from 1 to {HIGHEST:,}"
                 )
-        # No name that a limit can be given begins like this.
-        queues = {queue: f"@{queue}" for queue in queue_limits}
+        queues = {queue: OF_QUEUE + queue for queue in queue_limits}
         return MeterTable({queues[queue]: most for queue, most in queue_limits.items()}, {}, queues)
 
     def __bool__(self) -> bool:
@@ -236,6 +287,34 @@ class MeterTable:
             None if rate is None else (rate.definition(step), rate.key),
             self.queues.get(queue, ""),
         )
+
+    @property
+    def queue_limits(self) -> dict[str, int]:
+        """How many steps of a queue may execute at once, as it was given to the mesh."""
+        return {queue: self.limits[definition] for queue, definition in self.queues.items()}
+
+    def most_of(self, name: str) -> int | None:
+        """How many may hold a meter at once; None if no limit of this name is declared here."""
+        return self.limits.get(definition_of(name))
+
+    def rate_of(self, name: str) -> Rate | None:
+        """The rate of a meter; None if none of this name is declared here."""
+        return self.rates.get(definition_of(name))
+
+    def may_name(self, name: str) -> bool:
+        """Whether a meter that is declared here may have this name: with a value where it has a key, else without."""
+        definition = definition_of(name)
+        return definition in self.definitions and _has_key(definition) == (name != definition)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of those that have no key."""
+        return sorted(definition for definition in self.definitions if not _has_key(definition))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """All of them for people: with a placeholder where they have a key."""
+        return tuple(f"{d}=VALUE" if _has_key(d) else d for d in sorted(self.definitions))
 
     @property
     def definitions(self) -> Iterable[str]:

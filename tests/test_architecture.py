@@ -19,6 +19,7 @@ LAYERS = (
         *("async_client", "async_control", "client", "control", "deciding", "events", "logs", "mesh", "operations"),
         *("async_schedules", "keyed", "registry", "schedule_flows", "scheduler", "schedules", "scheduling", "steering"),
         *("comparing", "deploy", "explaining", "waiting", "worker"),
+        *("async_meters", "mesh_meters", "meter_flows"),
     },
     {"__init__", "__main__", "cli", "embedded", "testing", "tools"},
 )

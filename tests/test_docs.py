@@ -370,7 +370,7 @@ def _words_of(name: str, public: object) -> Iterator[str]:
         return
     if isinstance(public, type) and issubclass(public, enum.Enum):
         yield from (str(member.value) for member in public)
-    elif name in ("AsyncSquidMesh", "AsyncSchedules"):
+    elif name in ("AsyncSquidMesh", "AsyncSchedules", "AsyncMeters"):
         return  # its documentation is that of its twin
     elif hasattr(public, "__dataclass_fields__") and name not in (
         "Retry",
@@ -378,9 +378,16 @@ def _words_of(name: str, public: object) -> Iterator[str]:
         "Exponential",
         "Outcome",
         "CatchUp",
+        "Limit",
+        "Rate",
     ):
         yield from public.__dataclass_fields__
-    elif name not in ("Worker", "Schedules", "WorkflowWarning"):  # two are made by a mesh, the other by check()
+    elif name not in (
+        "Worker",
+        "Schedules",
+        "Meters",
+        "WorkflowWarning",
+    ):  # three are made by a mesh, the other by check()
         yield _signature(name, public)
     for member, value in inspect.getmembers(public):
         if member.startswith("_") or (isinstance(public, type) and issubclass(public, Exception)):

@@ -8,9 +8,9 @@ import squidmesh
 from squidmesh import AsyncSquidMesh, SquidMesh
 
 PUBLIC = """
-COMPLETE Action AlreadyVoted AsyncSchedules AsyncSquidMesh Attempt AttemptStatus AuditEvent CatchUp Cause CommitUnknown ConfigurationError ConnectionUnusable Constant Context
+COMPLETE Action AlreadyVoted AsyncMeters AsyncSchedules AsyncSquidMesh Attempt AttemptStatus AuditEvent CatchUp Cause CommitUnknown ConfigurationError ConnectionUnusable Constant Context
 DeclaredStep Defer DefinitionError DeployCheck Explanation Exponential Fail History IllegalMove InconsistentRun InvalidInput InvalidOption InvalidOutput
-InvalidPayload InvalidRunId Limit NotFound NotRetryable NotWaiting Outcome Rate Reason RequestError Retry RetryAfter Run RunDiff RunExists RunNotFound RunStatus RunTimeout
+InvalidPayload InvalidRunId Limit Meter MeterNotFound Meters NotFound NotRetryable NotWaiting Outcome Rate Reason RequestError Retry RetryAfter Run RunDiff RunExists RunNotFound RunStatus RunTimeout
 Schedule ScheduleExists ScheduleNotFound Schedules SchemaError SignalNotFound SquidMesh SquidMeshError StepDifference StepError StepRun StepStatus Stranding StrandingReason Tick TransactionError TriggerNotFound UnsafeReplay Worker WorkerStopped
 Workflow WorkflowNotFound WorkflowWarning now today
 """.split()

@@ -36,6 +36,7 @@ EXPECTED: Final[Mapping[str, Mapping[str, int]]] = {
     "local_ledger_checkout": {"completed": 2},
     "manual_approval": {"completed": 3},
     "payment_recovery": {"completed": 1},
+    "rate_limited_api": {"completed": 16},
     "recover": {"completed": 2},
     "saga_checkout": {"completed": 1, "failed": 1},
     "signals": {"completed": 4},

@@ -4,8 +4,8 @@
 --   most_ahead int   how far to count the jobs before a ready one
 -- Returns: the run as planning needs it, created_at, finished_at; the time, how many workers are alive; its jobs; what
 -- ended where it failed; whether attempts have ended from there on; the steps done; votes; who cancelled it.
--- Locks: none. Index: runs_pkey, jobs_pkey, jobs_ready, attempts_pkey, audit_events_pkey, workers_pkey; workers is read
--- whole (a row per worker).
+-- Locks: none. Index: runs_pkey, jobs_pkey, jobs_ready, attempts_pkey, audit_events_pkey, workers_pkey; of what shares
+-- limits or rates jobs_metered, jobs_holding, jobs_holding_queue, meters_pkey; workers is read whole (one row each).
 WITH alive AS MATERIALIZED (
     SELECT w.queues, w.knows FROM squidmesh.workers w WHERE NOT w.dead AND w.lease > squidmesh.clock()
 ), live AS MATERIALIZED (
@@ -22,7 +22,7 @@ SELECT r.id, r.workflow, r.trigger, r.fingerprint, r.status, r.attention, r.seq,
  CROSS JOIN LATERAL (
        SELECT jsonb_agg(to_jsonb(live) || jsonb_build_object(
                   'ahead', before.ahead, 'servers', serving.servers, 'knowing', serving.knowing,
-                  'holder', to_jsonb(holder), 'last', to_jsonb(last))
+                  'holder', to_jsonb(holder), 'last', to_jsonb(last), 'sharing', sharing.found)
               ORDER BY live.slot) AS found
          FROM live
         CROSS JOIN LATERAL (
@@ -33,11 +33,38 @@ SELECT r.id, r.workflow, r.trigger, r.fingerprint, r.status, r.attention, r.seq,
                WHERE live.queue = ANY (alive.queues)) AS serving
          LEFT JOIN LATERAL (
               SELECT count(*) AS ahead
-                FROM (SELECT
+                FROM (SELECT 1
                         FROM squidmesh.jobs o
-                       WHERE o.state = 'ready' AND o.queue = live.queue AND o.lane = live.lane
+                       WHERE live.meters IS NULL AND o.state = 'ready' AND o.queue = live.queue AND o.lane = live.lane
+                         AND (o.priority, o.ready_at) < (live.priority, live.ready_at)
+                      UNION ALL
+                      SELECT 1
+                        FROM squidmesh.jobs o
+                       WHERE o.state = 'ready' AND o.queue = live.queue AND o.meters = live.meters
                          AND (o.priority, o.ready_at) < (live.priority, live.ready_at)
                        LIMIT %(most_ahead)s::int) AS first) AS before ON live.state = 'ready'
+         LEFT JOIN LATERAL (
+              SELECT jsonb_agg(
+                         jsonb_build_object(
+                             'part', part.number, 'name', part.name,
+                             'held', CASE part.number
+                                     WHEN 1 THEN (SELECT count(*)
+                                                    FROM squidmesh.jobs o
+                                                   WHERE o.state = 'claimed' AND o.meters IS NOT NULL
+                                                     AND split_part(o.meters, E'\n', 1) = part.name)
+                                     WHEN 3 THEN (SELECT count(*)
+                                                    FROM squidmesh.jobs o
+                                                   WHERE o.state = 'claimed' AND o.meters IS NOT NULL
+                                                     AND o.queue = live.queue)
+                                      END,
+                             'tokens', m.tokens,
+                             'refilled_ago', extract(epoch FROM squidmesh.clock() - m.refilled_at)::float8,
+                             'paused_until', m.paused_until)
+                         ORDER BY part.number) AS found
+                FROM string_to_table(live.meters, E'\n') WITH ORDINALITY AS part (name, number)
+                LEFT JOIN LATERAL (
+                     SELECT * FROM squidmesh.meters m WHERE m.name = part.name LIMIT 1) AS m ON true
+               WHERE part.name <> '') AS sharing ON live.state = 'ready'
          LEFT JOIN LATERAL (
               SELECT w.host, w.pid, NOT w.dead AND w.lease > squidmesh.clock() AS alive,
                      extract(epoch FROM squidmesh.clock() - w.lease)::float8 AS late

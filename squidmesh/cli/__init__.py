@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from squidmesh.cli.arguments import Commands
-from squidmesh.cli.commands import demo, deploy, diff, migrate, reasons, runs, schedules, start, steer, worker
+from squidmesh.cli.commands import demo, deploy, diff, meters, migrate, reasons, runs, schedules, start, steer, worker
 from squidmesh.cli.exits import Exit, as_json, exit_of, explain
 from squidmesh.cli.output import Screen, one_line, talk
 
@@ -67,6 +67,7 @@ def commands() -> Commands:
     steer.add(known)
     start.add_replay(known)
     schedules.add(known)
+    meters.add(known)
     return known
 
 

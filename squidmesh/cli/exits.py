@@ -53,7 +53,7 @@ MEANINGS: Final = {
     Exit.OK: "done",
     Exit.FAILURE: "failure: the run ended badly, the worker's engine failed, or something unexpected",
     Exit.USAGE: "usage: arguments, payload, app or address cannot be used; nothing was stored",
-    Exit.NOT_FOUND: "no such run, workflow, trigger, schedule or signal",
+    Exit.NOT_FOUND: "no such run, workflow, trigger, schedule, signal, limit or rate",
     Exit.REFUSED: "refused by a rule: the run's status, a key that is taken, nothing that waits for it, or a replay "
     "that is not safe",
     Exit.SCHEMA: "the schema is missing or not the one this squidmesh serves; migrate --check: something is pending",

@@ -177,9 +177,9 @@ class Draft:
             self.trouble(job, reason)
 
     def pause(self, job: Job, seconds: float) -> None:
-        """Nothing that shares a meter with the job may begin for some time; if it shares none, it alone waits."""
-        if job.meters is not None:
-            self.pauses = (*self.pauses, (meter_to_pause(job.meters), seconds))
+        """Nothing that shares the job's rate or limit may begin for some time; if it has none, it alone waits."""
+        if job.meters is not None and (name := meter_to_pause(job.meters)):
+            self.pauses = (*self.pauses, (name, seconds))
 
     def trouble(self, job: Job | NextJob, reason: ParkedReason) -> None:
         """A person is needed, because something went wrong with the job."""

@@ -20,6 +20,7 @@ from squidmesh.states import JobState, shown_status
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from squidmesh.meters import MeterTable
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.sight import SeenJob, Sight
     from squidmesh.records import JSONObject
@@ -28,17 +29,18 @@ MOST_TOLD: Final = 20
 """So many causes are told beside the main one."""
 
 
-def explain(graph: Graph, sight: Sight, *, registered: bool) -> Explanation:
+def explain(graph: Graph, sight: Sight, *, registered: bool, known: MeterTable) -> Explanation:
     """Explain a run.
 
     Args:
         graph: The graph that it started with.
         sight: The run as it was seen.
         registered: Whether this process has the workflow's code, without which some actions are not possible.
+        known: The limits and rates that this process's code declares.
     """
     run = sight.run
     live = [seen for seen in sight.jobs if seen.job.kind != JobKind.TIMER]
-    causes = sorted(_causes(graph, sight, live), key=lambda cause: cause.reason.precedence)
+    causes = sorted(_causes(graph, sight, live, known), key=lambda cause: cause.reason.precedence)
     main, *others = causes
     sound = main.reason is not Reason.INCONSISTENT
     details = {**main.details, **_replay_details(graph, sight, registered=registered)}
@@ -61,7 +63,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _causes(graph: Graph, sight: Sight, live: Sequence[SeenJob]) -> Iterator[Cause]:
+def _causes(graph: Graph, sight: Sight, live: Sequence[SeenJob], known: MeterTable) -> Iterator[Cause]:
     status = sight.run.status
     if status.terminal:
         yield from endings(graph, sight)
@@ -75,7 +77,7 @@ def _causes(graph: Graph, sight: Sight, live: Sequence[SeenJob]) -> Iterator[Cau
         yield ending(sight, live)
     # Who has waited longest comes first among causes of one kind.
     for seen in sorted(live, key=lambda seen: (seen.since, seen.job.slot)):
-        yield Waiting(graph, sight, seen).cause()
+        yield Waiting(graph, sight, seen, known).cause()
     if not status.ending:
         yield from _joins(graph, sight)
 

@@ -210,9 +210,8 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
             _defer(draft, job, deferred)
         case Abandoned() as abandoned:
             _abandon(draft, job, finding, abandoned)
-        case Returned() | Filed() as unbegun:
-            same = NextJob.same(job)
-            draft.again(job, filed(same, unbegun.meters, draft.graph) if isinstance(unbegun, Filed) else same)
+        case Returned() | Filed() as given_back:
+            _give_back(draft, job, given_back)
         case Unknown():
             draft.park(job, ParkedReason.UNKNOWN_STEP)
         case Broken() if job.kind == JobKind.TIMER:
@@ -221,6 +220,11 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
         case Broken(error):
             draft.record(job, AttemptStatus.ABANDONED, finding, error=error)
             draft.park(job, ParkedReason.QUARANTINED)
+
+
+def _give_back(draft: Draft, job: Job, given_back: Returned | Filed) -> None:
+    again = NextJob.same(job)
+    draft.again(job, filed(again, given_back.meters, draft.graph) if isinstance(given_back, Filed) else again)
 
 
 def _defer(draft: Draft, job: Job, deferred: Deferred) -> None:

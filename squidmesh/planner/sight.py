@@ -41,6 +41,27 @@ class SeenWorker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenMeter:
+    """What a ready job shares with others: a limit, a rate, or the limit of its queue.
+
+    Args:
+        kind: ``limit``, ``rate`` or ``queue``.
+        name: Its name.
+        held: How many hold it, if it is a limit.
+        tokens: What was left of a rate's bucket when somebody last took of it; None if nobody has.
+        refilled_ago: How many seconds ago that was.
+        paused_until: Until when nothing that shares it may begin, if it was ever paused.
+    """
+
+    kind: str
+    name: str
+    held: int = 0
+    tokens: float | None = None
+    refilled_ago: float | None = None
+    paused_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeenJob:
     """A live step, and what it depends on whether it gets on.
 
@@ -49,11 +70,13 @@ class SeenJob:
         since: When this visit became live.
         ready_at: When it last became ready.
         run_at: When it becomes ready, if it sleeps.
-        ahead: If it is ready: how many of its queue and lane come before it; not counted beyond ``MOST_AHEAD``.
+        ahead: If it is ready: how many of its queue and lane come before it, or of those that share all of its meters;
+            not counted beyond ``MOST_AHEAD``.
         servers: How many live workers serve its queue.
         knowing: How many of these have a function for its step.
         worker: Who has it, if somebody has.
         last: The latest ended attempt at this visit, without its output.
+        meters: If it is ready: what it shares with others.
     """
 
     job: Job
@@ -65,6 +88,7 @@ class SeenJob:
     knowing: int = 0
     worker: SeenWorker | None = None
     last: Attempt | None = None
+    meters: tuple[SeenMeter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

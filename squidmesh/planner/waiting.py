@@ -8,6 +8,7 @@ from squidmesh.definition import StepKind
 from squidmesh.explanation import Cause, Reason
 from squidmesh.planner.offers import is_trouble
 from squidmesh.planner.outcome import WORKER_DIED
+from squidmesh.planner.shared import barrier, meters_json, named, unknown
 from squidmesh.planner.sight import MOST_AHEAD
 from squidmesh.planner.wording import (
     attempt_json,
@@ -26,6 +27,7 @@ from squidmesh.states import AttemptStatus, JobState, ParkedReason, RunStatus
 
 if TYPE_CHECKING:
     from squidmesh.definition import Step
+    from squidmesh.meters import MeterTable
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.sight import SeenJob, Sight
     from squidmesh.records import JSON, JSONObject
@@ -38,10 +40,12 @@ class Waiting:
         graph: The graph that the run started with.
         sight: The run as it was seen.
         seen: The job; not the run's deadline, which belongs to no step.
+        known: The limits and rates that live code here declares.
     """
 
-    def __init__(self, graph: Graph, sight: Sight, seen: SeenJob) -> None:
+    def __init__(self, graph: Graph, sight: Sight, seen: SeenJob, known: MeterTable) -> None:
         self.graph = graph
+        self.known = known
         self.sight = sight
         self.seen = seen
         self.job = seen.job
@@ -70,6 +74,8 @@ class Waiting:
             evidence["attempt"] = attempt_json(self.seen.last)
         if self.seen.worker is not None:
             evidence["worker"] = worker_json(self.seen)
+        if self.seen.meters:
+            evidence["meters"] = meters_json(self.seen.meters, self.known)
         return Cause(reason=reason, step=self.job.step, summary=summary, details=known, evidence=evidence)
 
     @property
@@ -220,8 +226,7 @@ class Waiting:
 
     def _ready(self) -> Cause:
         ahead = self.seen.ahead
-        many = f"{MOST_AHEAD} or more jobs" if ahead >= MOST_AHEAD else counted(ahead, "job")
-        place = f"behind {many} of the queue {self.job.queue!r}" if ahead else f"next in the queue {self.job.queue!r}"
+        place = self._place(ahead)
         details: JSONObject = {
             "queue": self.job.queue,
             "ahead": ahead,
@@ -229,20 +234,41 @@ class Waiting:
             "ready_at": iso(self.seen.ready_at),
             "workers": self.seen.servers,
         }
+        if self.seen.meters:
+            details["unknown"] = unknown(self.seen.meters, self.known)
+        shut = barrier(self.seen.meters, self.known, self.sight.now)
         if self._abandoned:
+            where = place if shut is None else f"{shut.said}; {place}"
             alone = ", alone and not beside others" if self.job.lane.suspect else ""
-            summary = f"{self.what} was abandoned ({error_text(self._last_error)}) and is to run again{alone}: {place}"
+            summary = f"{self.what} was abandoned ({error_text(self._last_error)}) and is to run again{alone}: {where}"
             details |= {"crashes": self.job.crashes, "last_error": self._last_error}
             return self._because(Reason.RESCUED, summary, **details)
         if self.job.state is JobState.PARKED:
             summary = f"{self.what} was set aside by a worker without code for it; one that has it will take it over"
             return self._because(Reason.STEP_SCHEDULED, summary, **details)
+        if shut is not None:
+            before = f"; {place}" if ahead else ""
+            return self._because(
+                shut.reason, f"{self.what} is ready, but {shut.said}{before}", **details, **shut.details
+            )
         if ahead:
             return self._because(Reason.QUEUED, f"{self.what} is ready, {place}", **details)
         if self.sight.run.status is RunStatus.PENDING:
             summary = f"the run was started {clock_time(self.sight.created_at)}, and {self.what} is {place}"
             return self._because(Reason.PENDING_DISPATCH, summary, **details)
         return self._because(Reason.STEP_SCHEDULED, f"{self.what} is ready, {place}", **details)
+
+    def _place(self, ahead: int) -> str:
+        """Its place among those that are ready; of what is shared, how much there is may not be known here."""
+        many = f"{MOST_AHEAD} or more jobs" if ahead >= MOST_AHEAD else counted(ahead, "job")
+        meters = self.seen.meters
+        if not meters:
+            return (
+                f"behind {many} of the queue {self.job.queue!r}" if ahead else f"next in the queue {self.job.queue!r}"
+            )
+        names = " and ".join(dict.fromkeys(named(meter.name) for meter in meters))
+        tail = "; how much that allows is known to its code only" if unknown(meters, self.known) else ""
+        return (f"behind {many} that share" if ahead else "next of those that share") + f" {names}{tail}"
 
     def _sleeping(self) -> Cause:
         assert self.seen.run_at is not None, "it sleeps"  # noqa: S101 - a programming error

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Final
 
 from squidmesh.records import JobKind
 from squidmesh.store import columns
-from squidmesh.store.rows import job_of
+from squidmesh.store.rows import instant, job_of
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from squidmesh.meters import MeterTable
     from squidmesh.records import Job
-    from squidmesh.store.statements import Rows
+    from squidmesh.store.statements import Row, Rows
 
 MOST_METERS: Final = 100
 """So many different meters of a queue are looked at in one turn; the next turn goes on after them."""
@@ -114,13 +115,57 @@ def _metered(rows: Rows) -> Metered:
     return Metered([job_of(tuple(row[1:])) for row in rows if row[1] is not None], rows[0][0])
 
 
-def pause_meters(pauses: Sequence[tuple[str, float]]) -> Statement[None]:
-    """Let nothing begin that shares these meters: (name, seconds)."""
+@dataclass(frozen=True, slots=True)
+class MeterRow:
+    """What the database says of a meter.
+
+    Args:
+        name: Its name.
+        held: How many claimed jobs carry it.
+        waiting: How many ready ones do.
+        tokens: What was left of its bucket when somebody last took of it; None if nobody has.
+        refilled_ago: How many seconds ago that was.
+        paused_until: Until when it is paused, if it is.
+    """
+
+    name: str
+    held: int = 0
+    waiting: int = 0
+    tokens: float | None = None
+    refilled_ago: float | None = None
+    paused_until: datetime | None = None
+
+
+def list_meters(most: int, prefix: str = "", name: str | None = None) -> Statement[list[MeterRow]]:
+    """List meters by name: what jobs carry, and what has a row.
+
+    Args:
+        most: At most so many.
+        prefix: Names that begin so.
+        name: This one alone.
+    """
+    params: dict[str, object] = {"most": most, "prefix": prefix, "name": name}
+    return Statement("list_meters", params, lambda rows: [_meter_row(row) for row in rows])
+
+
+def _meter_row(row: Row) -> MeterRow:
+    name, held, waiting, tokens, ago, paused = row
+    return MeterRow(name, held, waiting, tokens, ago, instant(paused))
+
+
+def pause_meters(pauses: Sequence[tuple[str, float | None, datetime | None]]) -> Statement[None]:
+    """Let nothing begin that shares these meters: (name, seconds from now, or until when)."""
     params = {
-        "names": columns.texts(name for name, _ in pauses),
-        "seconds": columns.numbers(seconds for _, seconds in pauses),
+        "names": columns.texts(name for name, _, _ in pauses),
+        "seconds": columns.numbers(seconds for _, seconds, _ in pauses),
+        "untils": columns.instants(until for _, _, until in pauses),
     }
     return Statement("pause_meters", params, nothing)
+
+
+def resume_meters(names: Sequence[str], channel: str) -> Statement[None]:
+    """End the pauses of these meters, and tell workers to look."""
+    return Statement("resume_meters", {"names": columns.texts(names), "channel": channel}, nothing)
 
 
 def delete_idle_meters(most: int = 1000) -> Statement[None]:

@@ -37,7 +37,7 @@ def save_plans(plans: Sequence[Plan], channel: str) -> list[Statement[Any]]:
     sent = [(plan.run.id, signal) for plan in plans for signal in plan.signals]
     taken = [(plan.run.id, signal) for plan in plans for signal in plan.consumed]
     flagged = [plan.run.id for plan in plans if plan.flag]
-    paused = [pause for plan in plans for pause in plan.pauses]
+    paused = [(name, seconds, None) for plan in plans for name, seconds in plan.pauses]
     awaited = [f"run:{plan.run.id}" for plan in plans if plan.progress.watched and plan.finished]
     found = [
         _save_runs(plans) if plans else None,

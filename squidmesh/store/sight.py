@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from squidmesh.planner.decisions import Vote
-from squidmesh.planner.sight import MOST_AHEAD, MOST_JOBS, SeenJob, SeenWorker, Sight
+from squidmesh.planner.sight import MOST_AHEAD, MOST_JOBS, SeenJob, SeenMeter, SeenWorker, Sight
 from squidmesh.records import Attempt, AuditEvent
 from squidmesh.states import AttemptStatus
+from squidmesh.store.meters import LIMIT, QUEUE, RATE
 from squidmesh.store.rows import instant, job_of, locked_run_of, optional
 from squidmesh.store.statements import Statement
 
@@ -71,6 +72,22 @@ def _job(found: JSONObject) -> SeenJob:
         knowing=found["knowing"],
         worker=None if worker is None else _worker(worker, found["holder"]),
         last=None if found["last"] is None else _attempt(found["last"]),
+        meters=tuple(_meter(meter) for meter in found["sharing"] or ()),
+    )
+
+
+_PARTS = {LIMIT: "limit", RATE: "rate", QUEUE: "queue"}
+
+
+def _meter(found: JSONObject) -> SeenMeter:
+    paused = found["paused_until"]
+    return SeenMeter(
+        kind=_PARTS[found["part"]],
+        name=found["name"],
+        held=found["held"] or 0,
+        tokens=found["tokens"],
+        refilled_ago=found["refilled_ago"],
+        paused_until=None if paused is None else _instant(paused),
     )
 
 

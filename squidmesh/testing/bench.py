@@ -117,7 +117,10 @@ class Bench:
 
     @property
     def next_timer(self) -> datetime | None:
-        """When the next wait, retry, time-out, deadline or nominal time is due; None if nothing waits for time."""
+        """When the next wait, retry, time-out, deadline or nominal time is due, a rate has a token, or a pause is over.
+
+        None if nothing waits for time.
+        """
         return self._driver.next_timer()
 
     def outage(

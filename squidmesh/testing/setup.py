@@ -10,7 +10,7 @@ from squidmesh.errors import InvalidOption
 from squidmesh.mesh import Mesh
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from uuid import UUID
 
     import psycopg
@@ -29,6 +29,7 @@ class Setup:
 
     dsn: str | None
     workflows: Sequence[Workflow]
+    queue_limits: Mapping[str, int]
     meshes: Sequence[Mesh]
     connection: psycopg.Connection[Any] | None
     schema: str
@@ -49,8 +50,12 @@ class Setup:
         """The setup that the parameters of ``harness`` make."""
         meshes = (mesh,) if isinstance(mesh, Mesh) else tuple(mesh)
         theirs = [workflow for each in meshes for workflow in each.registry.workflows.values()]
+        limits: dict[str, int] = {}
+        for queue, most in (pair for each in meshes for pair in each.registry.meters.queue_limits.items()):
+            limits[queue] = min(most, limits.get(queue, most))
         return Setup(
             dsn=dsn,
+            queue_limits=limits,
             workflows=tuple(dict.fromkeys([*workflows, *theirs])),
             meshes=meshes,
             connection=connection,

@@ -57,7 +57,9 @@ class Harness(Bench):
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
-        self.mesh = SquidMesh(workflows=self._setup.workflows, schema=self._setup.schema)
+        self.mesh = SquidMesh(
+            workflows=self._setup.workflows, schema=self._setup.schema, queue_limits=self._setup.queue_limits
+        )
         self._open(self.mesh, self._wait_here, self._wait_in_a_loop)
         return self
 
@@ -199,7 +201,9 @@ class AsyncHarness(Bench):
     mesh: AsyncSquidMesh
 
     async def __aenter__(self) -> Self:
-        self.mesh = AsyncSquidMesh(workflows=self._setup.workflows, schema=self._setup.schema)
+        self.mesh = AsyncSquidMesh(
+            workflows=self._setup.workflows, schema=self._setup.schema, queue_limits=self._setup.queue_limits
+        )
         self._open(self.mesh, self._wait_in_a_thread, self._wait_here)
         return self
 
@@ -302,8 +306,8 @@ def harness(
     Args:
         dsn: The database; by default SQUIDMESH_DATABASE_URL or DATABASE_URL, else an embedded Postgres of this process.
         workflows: The workflows.
-        mesh: The app's own mesh, or several: with their workflows. While the harness is open they work on its database
-            and its time, whatever their own address is.
+        mesh: The app's own mesh, or several: with their workflows and limits of queues. While the harness is open they
+            work on its database and its time, whatever their own address is.
         connection: A connection with an open transaction, on a migrated database.
         schema: The schema to work in with ``connection``.
         at: The instant that the test begins at; by default the current one.

@@ -107,7 +107,7 @@ def request(
 
     Raises:
         ToolError: Any other outcome. ``kind`` says which, ``retryable`` whether another attempt may help, and
-            ``retry_after`` how long the server asked to wait.
+            ``retry_after`` how long the server asked to wait; ``pause`` that it asked so because there is too much.
     """
     limits = Limits.checked(timeout, max_bytes, max_redirects)
     asked = prepare(method, url, headers=headers, params=params, body=body, json=json)

@@ -52,6 +52,8 @@ _SHOWN_HEADERS: Final = (
 _SHOWN_LENGTH: Final = 200
 # Too early, too much, or the server's own trouble. Not 501 and 505: what a server cannot do it will not learn soon.
 _RETRYABLE: Final = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
+# Where a time to wait is meant for whoever asks, and not for this request alone.
+_OVERLOADED: Final = frozenset({429, 503})
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 # In this order: some are subclasses of others.
 _REASONS: Final = (
@@ -101,6 +103,7 @@ class Report:
         *,
         retryable: bool = False,
         retry_after: float | None = None,
+        pause: bool = False,
         **details: JSON,
     ) -> ToolError:
         """The error that says of this request what ``said`` says."""
@@ -112,6 +115,7 @@ class Report:
             details={"method": self.request.method, "url": url, **details},
             retryable=retryable,
             retry_after=retry_after,
+            pause=pause,
         )
 
 
@@ -120,11 +124,13 @@ def status_error(report: Report, answer: Response, *, whole: bool) -> ToolError:
     strike = report.secrets.strike
     headers = {name: strike(answer.headers[name])[:_SHOWN_LENGTH] for name in _SHOWN_HEADERS if name in answer.headers}
     body = strike(answer.text, cut=not whole) if answer.is_text else ""
+    wait = retry_after(answer.headers)
     return report.error(
         ErrorKind.HTTP,
         f"answered {answer.status} ({http.client.responses.get(answer.status, 'not a standard status')})",
         retryable=answer.status in _RETRYABLE,
-        retry_after=retry_after(answer.headers),
+        retry_after=wait,
+        pause=wait is not None and answer.status in _OVERLOADED,
         status=answer.status,
         headers=headers,
         body=body.encode()[:EXCERPT_BYTES].decode(errors="ignore"),

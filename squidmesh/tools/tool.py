@@ -56,6 +56,8 @@ class ToolError(StepError):
         details: What else is worth storing: JSON values only, without credentials.
         retryable: Whether another attempt may succeed and may be made.
         retry_after: Seconds (or timedelta) that the service asked to wait, where it did.
+        pause: Whether it asked that of all its callers: nothing begins before then that shares the step's ``rate=`` or
+            ``limit=``, for the same value of the key.
     """
 
     code = "tool_error"
@@ -69,9 +71,10 @@ class ToolError(StepError):
         details: Mapping[str, JSON] | None = None,
         retryable: bool = False,
         retry_after: float | timedelta | None = None,
+        pause: bool = False,
     ) -> None:
         complete = {**(details or {}), "adapter": adapter, "kind": kind.value}
-        super().__init__(message, details=complete, retryable=retryable, retry_after=retry_after)
+        super().__init__(message, details=complete, retryable=retryable, retry_after=retry_after, pause=pause)
         self.adapter = adapter
         self.kind = kind
 

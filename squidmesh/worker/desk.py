@@ -208,10 +208,11 @@ class Desk:
             rooms: What may be claimed of each lane.
             strays: Whether to look also if this code has no limits: for what is filed under those that no code has.
         """
-        if not (self.registry.meters or strays or self.walk.again <= self.monotonic()):
-            self.walk.again = inf
-            return {}
-        return {room.queue: room.limit for room in rooms if room.lane is Lane.ALONE and room.worst == LAST}
+        free = {room.queue: room.limit for room in rooms if room.lane is Lane.ALONE and room.worst == LAST}
+        if free and (self.registry.meters or strays or self.walk.again <= self.monotonic()):
+            return free
+        self.walk.again = inf  # the turn that frees a slot looks again
+        return {}
 
     def file(self, plan: Plan, run: CarriedRun) -> None:
         """File what a plan makes live under what it shares with others, as whoever claims it would have to.

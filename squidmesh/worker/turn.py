@@ -216,8 +216,9 @@ class Turn:
     def _claim_metered(self, rooms: Mapping[str, int]) -> list[Statement[Any]]:
         engine, meters = self.engine, self.engine.registry.meters
         suspect = self.desk.may_have_suspect
+        news = bool(self.batch) or self.reconcile or self.look is not Look.NOTHING
         return [
-            lock_meters(self.desk.walk.begin(rooms), meters),
+            lock_meters(self.desk.walk.begin(rooms, news=news), meters),
             claim_metered(engine.worker, engine.number, rooms, meters, suspect=suspect),
         ]
 

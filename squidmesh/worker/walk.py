@@ -39,10 +39,21 @@ class MeterWalk:
         self.again = inf
         self._after: dict[str, str] = {}
         self._vain = 0
+        self._asked: frozenset[str] = frozenset()
+        self._soonest = inf
+        """When there is something for it on the pages of this round that it has seen."""
+        self._once_more = False
+        """Whether there may be something for it now on a page of this round that it has seen already."""
 
-    def begin(self, rooms: Mapping[str, int]) -> dict[str, str]:
-        """A turn looks: after which meters of each queue it goes on."""
-        self.again = inf
+    def begin(self, rooms: Mapping[str, int], *, news: bool) -> dict[str, str]:
+        """A turn looks: after which meters of each queue it goes on.
+
+        Args:
+            rooms: The queues that have free slots.
+            news: Whether something has become ready, or a place free, since the last look: that may be on any page.
+        """
+        self.again, self._asked = inf, frozenset(rooms)
+        self._once_more |= news and bool(self._after)
         return {queue: self._after.get(queue, "") for queue in rooms}
 
     def end(self, now: float, walked: Mapping[str, Walked], metered: Metered) -> None:
@@ -53,10 +64,11 @@ class MeterWalk:
             walked: How far, of the queues in which there was something.
             metered: What was claimed.
         """
-        self._after = {queue: found.last for queue, found in walked.items() if found.more}
-        times = [inf]
-        if metered.jobs or self._after:
-            times.append(now)
+        # A queue without a free slot keeps its place until it has one.
+        places = {queue: found.last for queue, found in walked.items() if found.more}
+        self._after = {queue: after for queue, after in self._after.items() if queue not in self._asked} | places
+        self._once_more |= bool(metered.jobs)  # what took the last free slot has left others
+        times = [self._soonest]
         if any(found.busy for found in walked.values()):
             times.append(now + uniform(*BUSY_PAUSE))  # noqa: S311 - jitter, not a secret
         if metered.jobs:
@@ -65,7 +77,12 @@ class MeterWalk:
             self._vain += 1
         if metered.opens is not None:
             times.append(now + max(metered.opens, self._rest()))
-        self.again = min(times)
+        self._soonest = min(times)
+        if places:
+            self.again = now
+            return
+        self.again = now if self._once_more else self._soonest
+        self._once_more, self._soonest = False, inf
 
     def _rest(self) -> float:
         if self._vain <= SHARED:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from squidmesh import AsyncSquidMesh, Constant, Context, Retry, SquidMesh, Workflow
+from squidmesh import AsyncSquidMesh, Constant, Context, Limit, Retry, SquidMesh, Workflow
 
 logger = logging.getLogger("shop")
 
@@ -164,7 +164,20 @@ def listen(folder: str) -> None:
     (Path(folder) / "gate").read_text()
 
 
-WORKFLOWS = [greeting, order, broken, patient, held, elsewhere, trip, bridge, deaf]
+@dataclass
+class Account:
+    account: str
+
+
+metered = Workflow("metered", payload=Account)
+
+
+@metered.step(limit=Limit(2, key="account"))
+def work(account: str) -> dict[str, Any]:
+    return {"worked": account}
+
+
+WORKFLOWS = [greeting, order, broken, patient, held, elsewhere, trip, bridge, deaf, metered]
 mesh = SquidMesh(workflows=WORKFLOWS)
 async_mesh = AsyncSquidMesh(workflows=WORKFLOWS)
 

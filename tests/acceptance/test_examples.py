@@ -31,6 +31,12 @@ SAID = {
         "yacht: completed; no money for yacht: we do not have a harbour",
         "pencils: completed; 9 EUR, timeout",
     ],
+    "rate_limited_api": [
+        "small, page 0: key_paused, rate_limited_api/fetch:customer=small",
+        "rate_limited_api/fetch:customer=small: 0 of 2 at work, 8 waiting",
+        "large: 9 calls, 1 refused, never more than two at once",
+        "small: 8 calls, 0 refused, never more than two at once",
+    ],
     "recover": [
         "it fails: failed, no rate for DKK",
         "retried in place: completed, May: 110.40 EUR",

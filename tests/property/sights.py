@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from squidmesh.errors import SquidMeshError
+from squidmesh.meters import MeterTable
 from squidmesh.planner.decisions import Vote
 from squidmesh.planner.explain import explain
 from squidmesh.planner.sight import SeenJob, SeenWorker, Sight
@@ -62,9 +63,11 @@ def sight_of(sim: Simulator, **of_jobs: Any) -> Sight:
     )
 
 
-def explained(sim: Simulator, *, registered: bool = True, **of_jobs: Any) -> Explanation:
+def explained(
+    sim: Simulator, *, registered: bool = True, known: MeterTable | None = None, **of_jobs: Any
+) -> Explanation:
     """Why a simulated run is where it is."""
-    return explain(sim.graph, sight_of(sim, **of_jobs), registered=registered)
+    return explain(sim.graph, sight_of(sim, **of_jobs), registered=registered, known=known or MeterTable())
 
 
 def _seen(sim: Simulator, job: Job, attempts: list[NewAttempt], changes: dict[str, Any]) -> SeenJob:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from squidmesh.errors import SquidMeshError
 from squidmesh.explanation import Action, Reason
+from squidmesh.meters import MeterTable, Rate
 from squidmesh.planner.decisions import RESOLUTIONS
 from squidmesh.planner.explain import MOST_TOLD
+from squidmesh.planner.sight import SeenMeter
 from squidmesh.records import JobKind
 from squidmesh.states import JobState
 from tests.effort import EXAMPLES
 from tests.property.sights import explained
-from tests.property.simulator import Simulator
+from tests.property.simulator import NOW, Simulator
 from tests.property.strategies import choices, flow
 from tests.property.wanderer import rich_definitions, wander
 
@@ -25,6 +29,13 @@ if TYPE_CHECKING:
     from tests.property.strategies import Choices
 
 trying = settings(max_examples=3 * EXAMPLES)
+
+SHUT = {
+    Reason.KEY_PAUSED: SeenMeter(kind="limit", name="w/s", paused_until=NOW + timedelta(seconds=1)),
+    Reason.WAITING_FOR_LIMIT: SeenMeter(kind="limit", name="w/s", held=2),
+    Reason.WAITING_FOR_RATE: SeenMeter(kind="rate", name="w/s", tokens=0.0, refilled_ago=1.0),
+}
+KNOWN = MeterTable({"w/s": 2}, {"w/s": Rate(1, per=60)})
 
 SERVED = (JobKind.STEP, JobKind.WAIT, JobKind.COMPENSATION)
 """What gets on when a worker takes it, and not when a person decides."""
@@ -120,7 +131,22 @@ def test_nothing_is_said_to_go_on_by_itself_where_no_worker_is_alive(definition:
         reasons = {cause.reason for cause in why.causes}
         waiting = [job for job in sim.jobs.values() if job.state is JobState.READY and job.kind in SERVED]
         assert (Reason.NO_WORKER_FOR_QUEUE in reasons) >= bool(waiting)
-        assert not reasons & {Reason.QUEUED, Reason.STEP_SCHEDULED, Reason.PENDING_DISPATCH, Reason.RESCUED}
+        assert not reasons & {Reason.QUEUED, Reason.STEP_SCHEDULED, Reason.PENDING_DISPATCH, Reason.RESCUED, *SHUT}
+
+
+@trying
+@given(rich_definitions(), choices(), st.sampled_from(list(SHUT)))
+def test_what_keeps_a_ready_step_waiting_is_told_of_each_and_of_no_other(
+    definition: Definition, chosen: Choices, reason: Reason
+) -> None:
+    sim = Simulator(definition)
+    for _ in wander(sim, chosen):
+        why = explained(sim, known=KNOWN, meters=(SHUT[reason],))
+        waiting = {job.step for job in sim.jobs.values() if job.state is JobState.READY and job.kind in SERVED}
+        told = {cause.step for cause in why.causes if cause.reason in (reason, Reason.RESCUED)}
+        assert waiting <= told or len(why.also) == MOST_TOLD
+        assert not {cause.reason for cause in why.causes} & {*SHUT} - {reason}
+        assert not waiting & {cause.step for cause in why.causes if cause.reason is Reason.PENDING_DISPATCH}
 
 
 def test_nothing_is_offered_for_a_run_whose_rows_contradict_each_other() -> None:

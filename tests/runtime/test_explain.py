@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from squidmesh import (
     AsyncSquidMesh,
     Constant,
+    Context,
+    Defer,
     Fail,
     InvalidRunId,
+    Limit,
     Outcome,
+    Rate,
     Reason,
     Retry,
     RunNotFound,
@@ -31,10 +36,11 @@ from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from uuid import UUID
 
     from squidmesh import Explanation, Run, SquidMesh
     from squidmesh.records import JSONObject
+
+FILED: Final = "SELECT count(*) FROM squidmesh.jobs WHERE meters IS NOT NULL"
 
 ORPHAN: Final = """
 UPDATE squidmesh.jobs
@@ -126,6 +132,68 @@ def test_a_delayed_start_and_a_retry_say_when(dsn: str) -> None:
         assert (why.reason, why.status, why.details["next_attempt"]) == (Reason.WAITING_FOR_RETRY, "retrying", 2)
         assert why.details["last_error"]["type"] == "ConnectionError"
         assert h.mesh.explain_run(later.id).reason is Reason.DELAYED_START
+
+
+# -- what is shared ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["with the code", "without"])
+def test_that_a_limit_is_taken_is_said_with_how_many_hold_it(lab: Lab, knows: bool) -> None:
+    gate = Gate()
+    workflow = single(gate.pass_, limit=Limit(2))
+    mesh = lab.mesh(workflow)
+    lab.worker(mesh, concurrency=5, lease=60.0, beat=0.5)
+    runs = [_filed(lab, mesh, number) for number in range(1, 6)]
+    asked = mesh if knows else lab.mesh()
+    whys = [asked.explain_run(run.id) for run in runs]
+    waiting = [why for why in whys if why.reason is not Reason.STEP_RUNNING]
+    assert len(waiting) == 3
+    assert sorted(why.details["ahead"] for why in waiting) == [0, 1, 2]
+    if knows:
+        assert {(why.reason, why.details["held"], why.details["most"]) for why in waiting} == {
+            (Reason.WAITING_FOR_LIMIT, 2, 2)
+        }
+    else:
+        assert all(why.details["unknown"] == ["single/work"] for why in waiting)
+        assert {why.evidence["meters"][0]["held"] for why in waiting} == {2}
+    gate.open()
+    lab.until_ended(5)
+
+
+def _filed(lab: Lab, mesh: SquidMesh, number: int) -> Run:
+    """A run whose job is filed after those before it."""
+    run = mesh.start_run("single")
+    until(lambda: lab.value(FILED) == number, what=f"{number} filed jobs")
+    return run
+
+
+def test_that_a_rate_has_no_token_is_said_with_when_it_has_one(dsn: str) -> None:
+    workflow = single(lambda: None, rate=Rate(2, per=3600))
+    with standing_still(dsn, workflow) as h:
+        runs = h.mesh.start_runs("single", [{}] * 4)
+        h.drain()
+        whys = [why for why in (h.mesh.explain_run(run.id) for run in runs) if why.reason is not Reason.COMPLETED]
+        assert [why.reason for why in whys] == [Reason.WAITING_FOR_RATE] * 2
+        assert {why.details["due"] for why in whys} == {(h.now + timedelta(minutes=30)).isoformat()}
+        h.travel(hours=1)
+
+
+def test_that_a_key_is_paused_is_said_of_those_that_share_it(dsn: str) -> None:
+    def work(ctx: Context) -> None:
+        if not asked:
+            asked.append(ctx.run_id)
+            raise Defer(600, pause=True)
+
+    asked: list[UUID] = []
+    with standing_still(dsn, single(work, rate=Rate(100, per=1))) as h:
+        runs = h.mesh.start_runs("single", [{}] * 2)
+        h.drain()
+        whys = {run.id: h.mesh.explain_run(run.id) for run in runs}
+        assert whys.pop(asked[0]).reason is Reason.DEFERRED
+        (why,) = whys.values()
+        assert (why.reason, why.details["meter"]) == (Reason.KEY_PAUSED, "single/work")
+        assert why.details["paused_until"] == (h.now + timedelta(minutes=10)).isoformat()
+        h.travel(minutes=10)
 
 
 # -- how it is asked ---------------------------------------------------------------------------------------------------

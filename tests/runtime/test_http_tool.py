@@ -22,6 +22,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from squidmesh import Rate, Retry, Workflow, testing
 from squidmesh.tools import ErrorKind, Result, ToolError, http, invoke
 
 if TYPE_CHECKING:
@@ -284,6 +285,16 @@ class TestStatusErrors:
         with Server(reply(503, b"", **headers)) as server:
             error = failure(lambda: http.get(server.url()), ErrorKind.HTTP, retryable=True)
         assert error.retry_after == seconds
+        assert error.pause is (seconds is not None)
+
+    @pytest.mark.parametrize(("status", "pause"), [(429, True), (503, True), (500, False), (408, False)])
+    def test_too_much_is_meant_for_all_that_share_the_limit_if_it_says_for_how_long(
+        self, status: int, pause: bool
+    ) -> None:
+        with Server(reply(status, Retry_After="7")) as server:
+            assert failure(lambda: http.get(server.url()), ErrorKind.HTTP, retryable=True).pause is pause
+        with Server(reply(status)) as server:
+            assert not failure(lambda: http.get(server.url()), ErrorKind.HTTP, retryable=True).pause
 
     def test_the_excerpt_is_short_and_never_of_binary_data(self) -> None:
         with Server(reply(500, "ü".encode() * 500_000, Content_Type="text/plain")) as server:
@@ -753,3 +764,37 @@ def assert_silent(error: ToolError, secret: str) -> None:
     told += [json.dumps(error.to_json()), "".join(traceback.format_exception(error))]
     for spelling in {secret, quote(secret, safe=""), quote(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1]}:
         assert not any(spelling in text for text in told), (spelling, told)
+
+
+class TestFlowControl:
+    def test_a_service_that_has_too_much_pauses_the_key_of_the_step_until_it_wants_more(self, dsn: str) -> None:
+        asked: list[str] = []
+
+        @dataclass
+        class Account:
+            account: str
+
+        workflow = Workflow("gateway", payload=Account)
+
+        @workflow.step(rate=Rate(100, per=1, key="account"), retry=Retry(2))
+        def call(account: str) -> None:
+            asked.append(account)
+            http.get(server.url(f"/{account}"))
+
+        def answer(server: Server, now: Asked) -> bytes:
+            first = [each.line for each in server.asked].count(now.line) == 1
+            return reply(429, Retry_After="30") if first and "/a" in now.line else reply()
+
+        with Server(answer) as server, testing.harness(dsn, workflows=[workflow]) as h:
+            for account in "aab":
+                h.mesh.start_run(workflow, {"account": account})
+            h.drain()
+            assert sorted(asked) == ["a", "b"], "the other one of a waits, too"
+            reasons = {why.reason for run in h.runs() if (why := h.mesh.explain_run(run.id)).reason != "completed"}
+            assert reasons == {"waiting_for_retry", "key_paused"}
+            assert [meter.name for meter in h.mesh.meters.list() if meter.paused_until] == ["gateway/call:account=a"]
+            h.travel(seconds=29)
+            assert len(asked) == 2
+            h.travel(seconds=1)
+            assert asked[2:] == ["a", "a"]
+            assert {run.status for run in h.runs()} == {"completed"}

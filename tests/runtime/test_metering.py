@@ -21,6 +21,7 @@ from squidmesh import (
     RetryAfter,
     Workflow,
 )
+from squidmesh.store.meters import MOST_METERS
 from tests.invariants import check
 from tests.lab import until_status
 from tests.waiting import TIMEOUT, until
@@ -223,6 +224,17 @@ def test_room_in_a_limit_goes_to_a_worker_that_sleeps_if_its_own_has_none(lab: L
     lab.until_ended(2)
 
 
+def test_a_worker_whose_slots_are_taken_sleeps_whatever_waits_for_them(lab: Lab, crowd: Crowd) -> None:
+    workflow = crowded(crowd, limit=Limit(9))
+    mesh = lab.mesh(workflow)
+    mesh.start_runs(workflow, of("a") * 3)
+    steady(lab, mesh, 1, beat=30.0, lease=60.0)
+    crowd.until_begun(1)
+    until(lambda: lab.value("SELECT count(*) FROM squidmesh.workers WHERE idle") == 1, what="a worker that sleeps")
+    crowd.let_go(3)
+    lab.until_ended(3)
+
+
 def test_an_unlimited_step_is_filed_under_nothing(lab: Lab) -> None:
     workflow = Workflow("plain")
     seen: list[Any] = []
@@ -400,6 +412,26 @@ def test_a_worker_goes_on_by_itself_when_a_rate_has_a_token_again(lab: Lab) -> N
     check(lab)
 
 
+@pytest.mark.parametrize("keys", [MOST_METERS, MOST_METERS + 50])
+@pytest.mark.parametrize(
+    "options", [{"rate": Rate(1, per=0.5, key="account")}, {"limit": Limit(1, key="account")}], ids=["rate", "limit"]
+)
+def test_a_page_of_keys_and_more_are_gone_through_without_a_heartbeat(
+    lab: Lab, keys: int, options: dict[str, Any]
+) -> None:
+    """What found no free slot, or has opened since, may be on any page; and a page may be the last one and full."""
+    workflow = Workflow("many", payload=Account)
+
+    @workflow.step(**options)
+    def work(account: str) -> None: ...
+
+    mesh = lab.mesh(workflow)
+    mesh.start_runs(workflow, of(*map(str, range(keys))) * 3)
+    steady(lab, mesh, 10, beat=300.0, lease=600.0)
+    lab.until_ended(3 * keys)
+    check(lab)
+
+
 @pytest.mark.parametrize(
     "how", [lambda: Defer(0.2, pause=True), lambda: RetryAfter(0.2, pause=True)], ids=["defer", "retry"]
 )
@@ -472,7 +504,13 @@ def test_one_name_is_one_limit(lab: Lab) -> None:
         lab.mesh(workflow)
 
 
-@pytest.mark.parametrize("limits", [{"mail": 0}, {"": 5}, {"mail": "many"}])
+@pytest.mark.parametrize("limits", [{"mail": 0}, {"mail": "many"}])
 def test_a_queue_limit_that_is_none_is_refused(lab: Lab, limits: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="give how many steps of a queue may execute at once"):
         lab.mesh(queue_limits=limits)
+
+
+@pytest.mark.parametrize("queue", ["", "a=b", "a\nb"])
+def test_a_queue_whose_name_would_not_fit_among_those_of_meters_can_have_no_limit(lab: Lab, queue: str) -> None:
+    with pytest.raises(ConfigurationError, match="is one line without ="):
+        lab.mesh(queue_limits={queue: 5})

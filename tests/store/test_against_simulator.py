@@ -38,7 +38,7 @@ from tests.property.strategies import choices, definitions
 from tests.store.kit import CHANNEL, TABLES, Session, in_schema, rooms, save
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from uuid import UUID
 
     from squidmesh.definition import Definition
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from tests.property.strategies import Choices
 
 
-def _claim_metered(worker: UUID, number: int) -> Flow[Sequence[Job]]:
+def _claim_metered(worker: UUID, number: int) -> Flow[list[Job]]:
     """Claim one job that is filed under what nobody here limits."""
     known = MeterTable()
     _, _, metered = yield Batch(
@@ -61,7 +61,7 @@ def _claim_metered(worker: UUID, number: int) -> Flow[Sequence[Job]]:
         ),
         last=True,
     )
-    return metered.jobs
+    return list(metered.jobs)
 
 
 class Mirrored(Simulator):

@@ -311,7 +311,7 @@ def test_nothing_begins_of_what_is_paused_until_the_pause_is_over(
 ) -> None:
     known = MeterTable({CHARGE: 5})
     a, b = ready(store, limit(f"{CHARGE}=a"), limit(f"{CHARGE}=b"))
-    store.run(pause_meters([(f"{CHARGE}=a", 30.0), (f"{CHARGE}=a", 10.0)]))
+    store.run(pause_meters([(f"{CHARGE}=a", 30.0, None), (f"{CHARGE}=a", 10.0, None)]))
 
     _, metered = look(store, known)
 
@@ -324,8 +324,8 @@ def test_nothing_begins_of_what_is_paused_until_the_pause_is_over(
 def test_a_shorter_pause_does_not_end_a_longer_one(store: Session, tick: Callable[[float], None]) -> None:
     known = MeterTable({CHARGE: 5})
     ready(store, limit(f"{CHARGE}=a"))
-    store.run(pause_meters([(f"{CHARGE}=a", 30.0)]))
-    store.run(pause_meters([(f"{CHARGE}=a", 5.0)]))
+    store.run(pause_meters([(f"{CHARGE}=a", 30.0, None)]))
+    store.run(pause_meters([(f"{CHARGE}=a", 5.0, None)]))
     tick(20)
     assert take(store, known) == []
 
@@ -334,7 +334,7 @@ def test_a_pause_waits_for_a_claim_in_flight_and_no_claim_waits_for_a_pause(stor
     ready(store, limit(f"{CHARGE}=a"))
     pauser, known = connect(), MeterTable({CHARGE: 5})
     with pauser.transaction():
-        pauser.within(pause_meters([(f"{CHARGE}=a", 30.0)]))
+        pauser.within(pause_meters([(f"{CHARGE}=a", 30.0, None)]))
         walked, metered = look(store, known)
         assert (metered.jobs, walked.busy) == ([], True)
     assert take(store, known) == []
@@ -344,7 +344,7 @@ def test_rows_that_say_nothing_are_deleted(store: Session, tick: Callable[[float
     known = MeterTable({}, {CHARGE: Rate(1, per=60)})
     ready(store, rate(f"{CHARGE}=a"), rate(f"{CHARGE}=b"))
     take(store, known)
-    store.run(pause_meters([(f"{CHARGE}=b", 600.0)]))
+    store.run(pause_meters([(f"{CHARGE}=b", 600.0, None)]))
     store.run(delete_idle_meters())
     assert store.value("SELECT count(*) FROM squidmesh.meters") == 2
     tick(61)

@@ -9,16 +9,19 @@ from uuid import UUID, uuid4
 import pytest
 
 from squidmesh.clock import new_id
+from squidmesh.meters import MeterTable, Rate
 from squidmesh.planner.decisions import Vote
 from squidmesh.planner.plan import NewAudit
 from squidmesh.planner.progress import Progress
 from squidmesh.planner.sight import MOST_JOBS, Sight
 from squidmesh.records import JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState, RunStatus
+from squidmesh.store.meters import pause_meters
 from squidmesh.store.runs import lock_run
 from squidmesh.store.sight import read_explanation
 from squidmesh.store.workers import declare_dead
 from tests.store.kit import Session, attempt, claim, entry, in_schema, locked, plan, register, save, start
+from tests.store.test_meters import taking
 
 if TYPE_CHECKING:
     from typing import Any
@@ -62,6 +65,42 @@ def test_the_jobs_before_a_ready_one_are_those_of_its_queue_and_lane_that_a_clai
     assert look(store, mine, most_ahead=2).jobs[0].ahead == 2, "it is not counted further than is asked for"
     claim(store, 3)
     assert look(store, mine).jobs[0].ahead == 0
+
+
+def filed(session: Session, meters: str, **changes: Any) -> UUID:
+    (run_id,) = start(session, 1, entry(**{"lane": Lane.METERED, **changes}))
+    session.connection.execute(in_schema("UPDATE squidmesh.jobs SET meters = %s WHERE run_id = %s"), [meters, run_id])
+    return run_id
+
+
+def test_what_a_ready_job_shares_is_seen_with_who_holds_it_and_those_before_it_are_those_that_share_it(
+    store: Session,
+) -> None:
+    charge = "w/charge:account=a\nw/charge:account=a\n@default"
+    limits, rates = {"w/charge:account": 2, "@default": 9}, {"w/charge:account": Rate(3, per=60)}
+    known = MeterTable(limits, rates, {"default": "@default"})
+    first = [filed(store, charge) for _ in range(4)]
+    other, others = filed(store, "\n\n@default"), filed(store, charge, queue="other")
+    start(store, 5, entry())
+    _, claimed, _ = store.run(taking(known, {"default": 1}))
+    assert len(claimed.jobs) == 1
+    store.run(pause_meters([("@default", 60.0, None)]))
+
+    (job,) = look(store, first[3]).jobs
+    assert job.ahead == 2
+    limit, rate, queue = job.meters
+    assert (limit.kind, limit.name, limit.held, limit.tokens) == ("limit", "w/charge:account=a", 1, 2.0)
+    assert (rate.kind, rate.held, rate.tokens) == ("rate", 0, 2.0)
+    assert rate.refilled_ago is not None
+    assert 0 <= rate.refilled_ago < 60
+    assert (queue.kind, queue.name, queue.held, queue.tokens) == ("queue", "@default", 1, None)
+    assert queue.paused_until is not None
+    assert queue.paused_until > look(store, first[3]).now
+    assert look(store, first[3], most_ahead=1).jobs[0].ahead == 1
+    assert [meter.kind for meter in look(store, other).jobs[0].meters] == ["queue"]
+    assert look(store, others).jobs[0].ahead == 0
+    (held,) = look(store, first[0]).jobs
+    assert (held.job.state, held.meters) == (JobState.CLAIMED, ())
 
 
 def test_a_worker_counts_while_it_lives_and_serves_the_queue_and_knows_the_step(store: Session) -> None:

@@ -84,7 +84,7 @@ def test_the_page_has_a_section_for_each_command_and_lists_it() -> None:
         {"runs", "inspect", "diff", "explain", "check-deploy"},
         {"approve", "reject", "unblock", "signal"},
     )
-    others = {"retry", "cancel", "replay", "migrate", "worker", "demo", "start", "schedules"}
+    others = {"retry", "cancel", "replay", "migrate", "worker", "demo", "start", "schedules", "meters"}
     assert known == looking | steering | others
     listed = {code_in(cell)[0] for cell, *_ in PAGE.table("command", "what it does", "needs the app")}
     assert listed == known

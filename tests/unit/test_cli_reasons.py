@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 from argparse import Namespace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +15,11 @@ from squidmesh.cli.commands.reasons import command, page
 from squidmesh.cli.output import Screen
 from squidmesh.definition import Options, Step, StepKind
 from squidmesh.explanation import Action
+from squidmesh.meters import MeterTable, Rate
 from squidmesh.planner.outcome import Abandoned, Failed
+from squidmesh.planner.sight import SeenMeter
 from tests.property.sights import explained
-from tests.property.simulator import Simulator
+from tests.property.simulator import NOW, Simulator
 from tests.property.strategies import flow
 
 if TYPE_CHECKING:
@@ -35,6 +38,25 @@ def interrupted() -> Explanation:
     sim = Simulator(flow("pay -> x", "a -> y", start="pay a", steps=(Step(name="pay", irreversible=True),)))
     sim.end("pay", Abandoned({"type": "WorkerDied", "message": "worker 7 on host-1\nwas declared \033[31mdead"}))
     return explained(sim)
+
+
+def test_what_a_ready_step_shares_is_told_and_what_is_paused_may_be_resumed() -> None:
+    name, until = "orders/charge:account=it's a", NOW + timedelta(minutes=5)
+    meters = (
+        SeenMeter(kind="limit", name=name, held=2, paused_until=until),
+        SeenMeter(kind="rate", name=name, tokens=1.5, refilled_ago=0.0),
+        SeenMeter(kind="queue", name="@mail", held=3),
+    )
+    known = MeterTable({"orders/charge:account": 5}, {"orders/charge:account": Rate(9, per=60)})
+    said = page(explained(Simulator(flow("a -> b")), known=known, meters=meters), options(app="m:app"), PLAIN)
+    assert [line.strip() for line in said if ", 1 tokens" in line or "at work" in line] == [
+        f"limit: {name}, 2 of 5 at work, paused until 2026-03-01 09:05:00 UTC",
+        f"rate: {name}, 1 tokens",
+        "limit of the queue: @mail, 3 of ? at work",
+    ]
+    (resume,) = [line.strip() for line in said if "meters resume" in line]
+    assert shlex.split(resume) == ["squidmesh", "meters", "resume", name, "--app", "m:app"]
+    assert commands().parse(shlex.split(resume)[1:]).name == name
 
 
 def test_a_page_has_the_sentence_what_shows_it_what_else_holds_and_what_may_be_done() -> None:

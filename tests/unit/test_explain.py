@@ -12,9 +12,10 @@ import pytest
 
 from squidmesh.definition import Options, Step, StepKind
 from squidmesh.explanation import Reason
+from squidmesh.meters import MeterTable, Rate
 from squidmesh.planner.explain import MOST_TOLD, explain
 from squidmesh.planner.outcome import Abandoned, Broken, Deferred, Elapsed, Failed, Unknown
-from squidmesh.planner.sight import MOST_AHEAD, SeenWorker
+from squidmesh.planner.sight import MOST_AHEAD, SeenMeter, SeenWorker
 from squidmesh.records import DEADLINE_SLOT, Lane
 from squidmesh.retry import NEVER, Constant, Retry
 from squidmesh.states import JobState, RunStatus
@@ -82,6 +83,99 @@ def test_queued(ahead: int, words: str, exact: bool) -> None:
     assert said(why) == (Reason.QUEUED, "a")
     assert words in why.summary
     assert (why.details["ahead"], why.details["ahead_is_all"]) == (ahead, exact)
+
+
+CHARGE: Final = "orders/charge:account=a"
+LIMITED: Final = MeterTable({"orders/charge:account": 5, "@mail": 20}, {}, {"mail": "@mail"})
+RATED: Final = MeterTable({}, {"orders/charge:account": Rate(6, per=60)})
+
+
+def limited(**changes: Any) -> SeenMeter:
+    return SeenMeter(**{"kind": "limit", "name": CHARGE, "held": 5, **changes})
+
+
+def rated(**changes: Any) -> SeenMeter:
+    return SeenMeter(**{"kind": "rate", "name": CHARGE, "tokens": 0.5, "refilled_ago": 1.0, **changes})
+
+
+def test_waiting_for_limit() -> None:
+    why = explained(Simulator(flow("a -> b")), known=LIMITED, meters=(limited(),), ahead=3)
+    assert said(why) == (Reason.WAITING_FOR_LIMIT, "a")
+    assert why.summary == (
+        "Step 'a' is ready, but the limit 'orders/charge:account=a' is taken: 5 of 5 are at work; "
+        "behind 3 jobs that share 'orders/charge:account=a'."
+    )
+    assert (why.details["meter"], why.details["held"], why.details["most"], why.details["ahead"]) == (CHARGE, 5, 5, 3)
+    assert why.evidence["meters"] == [
+        {"kind": "limit", "name": CHARGE, "held": 5, "most": 5, "paused_until": None},
+    ]
+
+
+def test_waiting_for_the_limit_of_the_queue() -> None:
+    crowded = SeenMeter(kind="queue", name="@mail", held=20)
+    why = explained(Simulator(flow("a -> b")), known=LIMITED, meters=(limited(held=4), crowded))
+    assert said(why) == (Reason.WAITING_FOR_LIMIT, "a")
+    assert why.summary == "Step 'a' is ready, but the limit of the queue 'mail' is taken: 20 of 20 are at work."
+
+
+def test_waiting_for_rate() -> None:
+    why = explained(Simulator(flow("a -> b")), known=RATED, meters=(rated(),), ahead=1)
+    assert said(why) == (Reason.WAITING_FOR_RATE, "a")
+    assert why.summary == (
+        "Step 'a' is ready, but the rate 'orders/charge:account=a' has no token: it has the next one at "
+        "2026-03-01 09:00:04 UTC (in 4 s); behind 1 job that share 'orders/charge:account=a'."
+    )
+    assert (why.details["meter"], why.details["due"]) == (CHARGE, "2026-03-01T09:00:04+00:00")
+    assert why.evidence["meters"][0]["tokens"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    "meter",
+    [rated(tokens=None, refilled_ago=None), rated(refilled_ago=5.0), rated(tokens=1.0, refilled_ago=-60.0)],
+    ids=["nobody has taken any", "one has come back", "the clock was set back"],
+)
+def test_a_rate_that_has_a_token_keeps_nothing_waiting(meter: SeenMeter) -> None:
+    why = explained(Simulator(flow("a -> b")), known=RATED, meters=(meter,))
+    assert said(why) == (Reason.PENDING_DISPATCH, "a")
+    assert why.summary.endswith("step 'a' is next of those that share 'orders/charge:account=a'.")
+    assert said(explained(Simulator(flow("a -> b")), known=RATED, meters=(meter,), ahead=9))[0] is Reason.QUEUED
+
+
+def test_key_paused_whatever_else_keeps_it_and_whether_or_not_the_code_is_here() -> None:
+    paused = limited(paused_until=NOW + timedelta(minutes=5))
+    later = SeenMeter(kind="queue", name="@mail", paused_until=NOW + timedelta(minutes=2))
+    for known in (LIMITED, MeterTable()):
+        why = explained(Simulator(flow("a -> b")), known=known, meters=(paused, later))
+        assert said(why) == (Reason.KEY_PAUSED, "a")
+        assert why.summary.startswith(
+            "Step 'a' is ready, but 'orders/charge:account=a' is paused until 2026-03-01 09:05:00 UTC (for 5 min)"
+        )
+        assert (why.details["meter"], why.details["paused_until"]) == (CHARGE, "2026-03-01T09:05:00+00:00")
+    over = limited(paused_until=NOW - timedelta(seconds=1), held=0)
+    assert said(explained(Simulator(flow("a -> b")), known=LIMITED, meters=(over,)))[0] is Reason.PENDING_DISPATCH
+
+
+def test_where_this_process_does_not_know_what_a_limit_allows_nothing_is_guessed() -> None:
+    why = explained(Simulator(flow("a -> b")), meters=(limited(held=500), rated(name="api")), ahead=2)
+    assert said(why) == (Reason.QUEUED, "a")
+    assert why.summary == (
+        "Step 'a' is ready, behind 2 jobs that share 'orders/charge:account=a' and 'api'; how much that allows is known "
+        "to its code only."
+    )
+    assert why.details["unknown"] == [CHARGE, "api"]
+    assert [(m.get("held"), m.get("most"), m.get("tokens")) for m in why.evidence["meters"]] == [
+        (500, None, None),
+        (None, None, None),
+    ]
+
+
+def test_what_was_rescued_says_what_it_shares() -> None:
+    sim = Simulator(flow("a -> b"))
+    sim.start("a")
+    sim.end("a", DIED)
+    why = explained(sim, known=LIMITED, meters=(limited(),))
+    assert said(why) == (Reason.RESCUED, "a")
+    assert "the limit 'orders/charge:account=a' is taken: 5 of 5 are at work; next of those that share" in why.summary
 
 
 def test_step_scheduled() -> None:
@@ -320,7 +414,7 @@ def test_worker_lost(worker: SeenWorker, words: str) -> None:
     why = explained(sim, worker=worker)
     assert said(why) == (Reason.WORKER_LOST, "a")
     assert words in why.summary
-    nobody = explain(sim.graph, replace(sight_of(sim, worker=worker), workers=0), registered=True)
+    nobody = explain(sim.graph, replace(sight_of(sim, worker=worker), workers=0), registered=True, known=MeterTable())
     assert nobody.summary.endswith("nobody rescues it, for no worker is alive; start one.")
 
 
@@ -532,7 +626,7 @@ def test_of_several_for_one_reason_that_which_waits_longest_comes_first_and_not_
         sight,
         jobs=tuple(replace(seen, since=seen.since - timedelta(minutes=seen.job.step == "s17")) for seen in sight.jobs),
     )
-    why = explain(sim.graph, sight, registered=True)
+    why = explain(sim.graph, sight, registered=True, known=MeterTable())
     assert (why.step, len(why.also), why.details["more"]) == ("s17", MOST_TOLD, 4)
 
 

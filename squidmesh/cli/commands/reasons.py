@@ -127,6 +127,7 @@ def _known(why: Explanation) -> Iterator[str]:
             f"job: {what} {job['step']}, visit {job['visit']}, attempt {job['attempt']}, {job['state']} in the queue "
             f"{job['queue']}, live since {_time(_instant(job['since']))}{due}"
         )
+    yield from map(_meter, seen.get("meters", ()))
     if worker := seen.get("worker"):
         late = worker["late_seconds"]
         lease = "no row" if late is None else f"lease {f'ended {took(late)} ago' if late > 0 else f'for {took(-late)}'}"
@@ -142,6 +143,16 @@ def _known(why: Explanation) -> Iterator[str]:
             yield f"comment: {audit['comment']}"
     if deadline := seen["run"]["deadline"]:
         yield f"deadline of the run: {_time(_instant(deadline))}"
+
+
+def _meter(meter: JSONObject) -> str:
+    """What a ready step shares with others; how much there is of it is known with the code only."""
+    if meter["kind"] == "rate":
+        has = "tokens unknown" if meter["tokens"] is None else f"{int(meter['tokens'] + 1e-9)} tokens"
+    else:
+        has = f"{meter['held']} of {'?' if meter['most'] is None else meter['most']} at work"
+    paused = f", paused until {_time(_instant(meter['paused_until']))}" if meter["paused_until"] else ""
+    return f"{'limit of the queue' if meter['kind'] == 'queue' else meter['kind']}: {meter['name']}, {has}{paused}"
 
 
 def _attempt(attempt: JSONObject) -> Iterator[str]:
@@ -174,7 +185,11 @@ def _time(instant: datetime) -> str:
 
 def _possible(why: Explanation, options: Namespace, screen: Screen) -> Iterator[str]:
     """What may be done, each with its command."""
-    said = [*_about_workers(why, options), *((a.why, command(a, why, options)) for a in why.next_actions)]
+    said = [
+        *_about_workers(why, options),
+        *_about_pauses(why, options),
+        *((a.why, command(a, why, options)) for a in why.next_actions),
+    ]
     for what, how in said:
         yield from _wrapped(one_line(what), screen, _NAMES)
         if how:
@@ -204,6 +219,15 @@ def _about_workers(why: Explanation, options: Namespace) -> Iterator[tuple[str, 
     for queue, knows in queues.items():
         words = [_joined(["squidmesh", "worker", "--queues", f"{queue}:10"]), *_where(options, needs_app=True)]
         yield f"start a worker{knows} for the queue {queue!r}", " ".join(words)
+
+
+def _about_pauses(why: Explanation, options: Namespace) -> Iterator[tuple[str, str]]:
+    """What is paused may be resumed: for all runs that share it."""
+    for cause in why.causes:
+        if cause.reason is Reason.KEY_PAUSED:
+            words = [_joined(["squidmesh", "meters", "resume", str(cause.details["meter"])])]
+            why_not = "end the pause, for all that share it: if it is not needed any more"
+            yield why_not, " ".join([*words, *_where(options, needs_app=False)])
 
 
 def command(action: Action, why: Explanation, options: Namespace) -> str:
