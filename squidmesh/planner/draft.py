@@ -32,8 +32,8 @@ output would be written a second time at once, and no reader would be spared any
 SNAPSHOT_FLOOR: Final = 16 * 1024
 """Bytes that count as the weight of the smallest snapshot: short histories need none."""
 
-OUTPUT_OVERHEAD: Final = 100
-"""Bytes added to an output's weight for its row."""
+OUTPUT_OVERHEAD: Final = 256
+"""Bytes added to an output's weight for its row, which costs a reader as much, however small the output is."""
 
 NOT_COMPENSATED: Final = "not_compensated"
 """The attention of a cancelled run of which something could not be undone."""
