@@ -192,7 +192,7 @@ class InlineWorker:
                 return None
         ticket = self._hand.waiting.popleft()
         if (*ticket.key, ticket.claim) in self._session.ask(list_flagged(self._record.id)):
-            self.engine.tell_to_stop(ticket)
+            self.engine.executor.tell_to_stop(ticket)
         return ticket
 
     def put_back(self, ticket: Ticket) -> None:

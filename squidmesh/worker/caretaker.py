@@ -136,7 +136,7 @@ class Caretaker:
         for run_id, slot, claim in flagged:
             ticket = self._engine.desk.find(run_id, slot)
             if ticket is not None and ticket.claim == claim:
-                self._engine.tell_to_stop(ticket)
+                self._engine.executor.tell_to_stop(ticket)
         if self._engine.registry.meters.rates and self._calm_beats % LOOK_AFTER == 0:
             self._link.ask(_forget_idle_meters())
         for dead in self._lookout.judge(late, self._engine.monotonic()):

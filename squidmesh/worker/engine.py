@@ -25,25 +25,24 @@ import psycopg
 
 from squidmesh.errors import CommitUnknown
 from squidmesh.events import discarded, events_of, handed_out
-from squidmesh.planner.outcome import Abandoned, Elapsed, Returned, Unknown
+from squidmesh.planner.outcome import Abandoned, Elapsed, Unknown
 from squidmesh.records import BODILESS, JobKind
 from squidmesh.registry import learn_graphs
 from squidmesh.worker import body
 from squidmesh.worker.desk import Desk
 from squidmesh.worker.floors import Floors
 from squidmesh.worker.isolation import save_isolated
+from squidmesh.worker.results import Results
 from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.turn import Turn, sleeps
 from squidmesh.worker.vigil import Look, Vigil
 from squidmesh.worker.watchdog import Expired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from uuid import UUID
 
     from squidmesh.events import EventBus
-    from squidmesh.planner.outcome import Happening
-    from squidmesh.planner.plan import Plan
     from squidmesh.registry import Registry
     from squidmesh.worker.carried import CarriedRun
     from squidmesh.worker.executor import Executor
@@ -53,8 +52,6 @@ if TYPE_CHECKING:
 PASSING_ERRORS: Final = (psycopg.OperationalError, psycopg.InterfaceError, CommitUnknown)
 """What may be over when it is tried again."""
 
-SHORTEST_HOLD: Final = 0.005
-LONGEST_HOLD: Final = 0.2
 LONGEST_RECONNECT: Final = 5.0
 MOST_DRIFT: Final = 0.005
 """Seconds by which the machine and the database may differ in when a timer is due, before the engine looks itself."""
@@ -119,6 +116,7 @@ class Engine:
         self.monotonic = monotonic
         self.inbox = inbox
         self.desk = Desk(registry, settings, monotonic)
+        self.results = Results(self.desk, executor, bus, monotonic)
         self.floors = Floors()
         self.number = 0
         """Number of the latest turn: the claim number of what it hands out."""
@@ -128,8 +126,6 @@ class Engine:
         """When the turn in flight began, for the caretaker: a heartbeat is renewed only while the engine lives."""
         self._link = link
         self._vigil = Vigil(settings, monotonic())
-        self._waiting: set[CarriedRun] = set()
-        """The runs with results to save."""
         self._reconcile = False
         """Whether to compare what is in hand with what the database says in the next turn."""
         self._failures = 0
@@ -159,12 +155,12 @@ class Engine:
             self._take_in(self.inbox.get())
         self.floors.forget()  # who drives it may set the clock
         self._vigil.look = Look.EVERYTHING if look else Look.NOTHING
-        save_isolated(list(self._waiting), self._run_turn)
+        save_isolated(list(self.results.runs), self._run_turn)
 
     @property
     def unsaved(self) -> tuple[CarriedRun, ...]:
         """The runs with results that are not saved yet; those with some ``patience`` are held by somebody else."""
-        return tuple(self._waiting)
+        return tuple(self.results.runs)
 
     @property
     def quiet(self) -> bool:
@@ -181,12 +177,6 @@ class Engine:
         known = self._vigil.next_timer(self.monotonic())
         in_time = due is None or (known is not None and known < due + MOST_DRIFT)
         return in_time and self.desk.empty
-
-    def tell_to_stop(self, ticket: Ticket) -> None:
-        """A ticket's run is ending: raise its flag, and cancel it for real if it is async."""
-        ticket.cancellation.raised = True
-        if ticket.function is not None and ticket.function.is_async:
-            self.executor.loop.cancel(ticket)
 
     @property
     def timers(self) -> dict[str, float]:
@@ -220,7 +210,7 @@ class Engine:
         now = self.monotonic()
         if self._vigil.look is not Look.NOTHING or self._reconcile or self._has_due(now):
             return 0.0
-        reasons = [run.ask_again for run in self._waiting]
+        reasons = [run.ask_again for run in self.results.runs]
         if self.desk.walk.again < inf and not self.stopping:
             reasons.append(self.desk.walk.again)
         if self.executor.waits:
@@ -235,10 +225,10 @@ class Engine:
                 self._reconcile, self._vigil.look = True, Look.EVERYTHING
             case Call.STOP:
                 self.stopping = True
-                self._give_back(self.executor.withdraw())
+                self.results.give_back(self.executor.withdraw())
             case Call.CUT_OFF:
                 self.stopping = True
-                self._give_back(self.executor.withdraw())
+                self.results.give_back(self.executor.withdraw())
                 self._cut_off([ticket for ticket in self.desk.tickets() if ticket.happening is None])
             case Call.LEAVE:
                 self._leaving = True
@@ -255,101 +245,47 @@ class Engine:
         ticket.run.weight += ticket.size
         permit = ticket.permit
         if permit is not None and permit.saved is not None:
-            self._follow(ticket, permit.saved)
+            self.results.follow(ticket, permit.saved)
+            self._vigil.look = Look.EVERYTHING  # for what follows
             return
         if permit is not None and permit.in_doubt:
             self._reconcile, self._vigil.look = True, Look.EVERYTHING
-        if not self.desk.has(ticket):
-            self._discard(ticket)
-        elif ticket not in ticket.run.results:  # where it is already, if it was given up
-            self._keep_result(ticket)
-
-    def _follow(self, ticket: Ticket, plan: Plan) -> None:
-        """A transactional step has saved its result itself: bring memory up to date, and look for what follows."""
-        run = ticket.run
-        if ticket in run.results:
-            run.results.remove(ticket)
-            if not run.results:
-                self._waiting.discard(run)
-        self.desk.remove(ticket)
-        self.desk.lost.discard(ticket)
-        if run.upto == plan.run.seq:
-            run.follow(plan)
-        self.desk.forget_idle([run])
-        self._vigil.look = Look.EVERYTHING
-        if self.bus.active:
-            self.bus.emit(events_of(plan))
+        self.results.take(ticket)
 
     def _time_out(self, ticket: Ticket) -> None:
         """The time of a body is up, unless it has ended meanwhile or is not ours any more."""
         seconds = ticket.function.timeout if ticket.function is not None else None
         if self.desk.has(ticket) and ticket.happening is None and seconds is not None:
-            self._give_up(ticket, body.timed_out(ticket, seconds))
-
-    def _keep_result(self, ticket: Ticket) -> None:
-        ticket.run.results.append(ticket)
-        self._waiting.add(ticket.run)
-
-    def _discard(self, ticket: Ticket) -> None:
-        """A body has ended whose job was lost meanwhile: its slot is free again, and its result is worth nothing."""
-        self.desk.lost.discard(ticket)
-        settled = ticket.permit is not None and (ticket.permit.saved is not None or ticket.permit.in_doubt)
-        if self.bus.active and not settled and not isinstance(ticket.happening, Returned):
-            self.bus.emit(list(discarded([ticket])))
-
-    def _give_back(self, tickets: Iterable[Ticket]) -> None:
-        """Give back what was not started."""
-        for ticket in tickets:
-            if self.desk.has(ticket):
-                ticket.happening = Returned()
-                self._keep_result(ticket)
+            self.results.give_up(ticket, body.timed_out(ticket, seconds))
 
     def _share(self, now: float) -> None:
         """Give back what waits for slots that are not free for long: another worker may be idle."""
         if now >= self._share_again:
             self._share_again = now + self.settings.longest_ahead / 2
-            self._give_back(self.executor.withdraw_stale())
+            self.results.give_back(self.executor.withdraw_stale())
 
     def _cut_off(self, tickets: Iterable[Ticket]) -> None:
         """Give up on bodies that outlived the grace period: they are run again elsewhere, and it is not their fault."""
         error = {"type": "CutOff", "message": "the worker stopped before the step was done"}
         for ticket in tickets:
-            self._give_up(ticket, Abandoned(error, cut_off=True))
-
-    def _give_up(self, ticket: Ticket, happening: Happening) -> None:
-        """Say what happened to a body that still runs, and may never end: what it comes to later is refused."""
-        _revoke(ticket)
-        self.tell_to_stop(ticket)
-        ticket.happening, ticket.given_up = happening, True
-        ticket.finished = self.monotonic()
-        self._keep_result(ticket)
+            self.results.give_up(ticket, Abandoned(error, cut_off=True))
 
     def _be_reborn(self, worker: UUID) -> None:
         """The worker was declared dead: what it had is not its own any more. Go on under a new name."""
         logger.error("this worker was declared dead; it drops what it had and goes on as %s", worker)
-        self._give_back(self.executor.withdraw())
-        for ticket in self.desk.drop_everything():
-            if ticket.busy:
-                self.tell_to_stop(ticket)
-                _revoke(ticket)
-            else:
-                self._discard(ticket)
-        self._waiting.clear()
+        self.results.drop_everything()
         self.worker, self._vigil.look = worker, Look.EVERYTHING
 
     def _has_due(self, now: float) -> bool:
         """Whether results are to be saved now, or metered jobs to be looked at."""
-        return any(self._due_runs(now)) or (self.desk.walk.again <= now and not self.stopping)
-
-    def _due_runs(self, now: float) -> Iterator[CarriedRun]:
-        return (run for run in self._waiting if run.ask_again <= now)
+        return any(self.results.due(now)) or (self.desk.walk.again <= now and not self.stopping)
 
     # -- one turn ------------------------------------------------------------------------------------------------
 
     def _take_turn(self) -> None:
         self.busy_since = self.monotonic()
         try:
-            save_isolated(self._next_batch(), self._run_turn)
+            save_isolated(self.results.next_batch(self.settings.batch_bytes), self._run_turn)
             self._failures = 0
         except (psycopg.Error, CommitUnknown) as error:
             if not self._may_pass(error):
@@ -363,17 +299,6 @@ class Engine:
         # 25: the transaction was ended by a time-out, or the server became read-only, as after a failover.
         passing = isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] == "25"
         return self._link.lost or passing or isinstance(error, PASSING_ERRORS)
-
-    def _next_batch(self) -> list[CarriedRun]:
-        """The runs whose results are saved in this turn."""
-        batch: list[CarriedRun] = []
-        size = 0
-        for run in self._due_runs(self.monotonic()):
-            batch.append(run)
-            size += sum(ticket.size for ticket in run.results)
-            if size > self.settings.batch_bytes:
-                break
-        return batch
 
     def _run_turn(self, batch: list[CarriedRun]) -> None:
         self.number += 1
@@ -406,7 +331,7 @@ class Engine:
         for ticket in turn.settled:
             self.desk.remove(ticket)
         for run in turn.batch:
-            self._settle_results(run, held=run in turn.held)
+            self.results.settle(run, held=run in turn.held)
         for plan, run in turn.decided:
             run.follow(plan)
         fingerprints = [material.fingerprint for material in turn.materials]
@@ -425,24 +350,15 @@ class Engine:
         if turn.late and self.bus.active and not self._failures:
             self.bus.emit(list(discarded(turn.late)))
 
-    def _settle_results(self, run: CarriedRun, *, held: bool) -> None:
-        if held:
-            run.patience = min(max(run.patience * 2, SHORTEST_HOLD), LONGEST_HOLD)
-            run.ask_again = self.monotonic() + run.patience
-            return
-        run.results.clear()
-        run.ask_again = run.patience = 0.0
-        self._waiting.discard(run)
-
     def _hand_out(self, tickets: Sequence[Ticket]) -> None:
         if self.stopping:  # what was adopted
-            self._give_back(tickets)
+            self.results.give_back(tickets)
             return
         bodies: list[Ticket] = []
         elapsed: list[Ticket] = []
         for ticket in tickets:
             if ticket.happening is not None:
-                self._keep_result(ticket)  # it is filed elsewhere first
+                self.results.keep(ticket)  # it is filed elsewhere first
                 continue
             bodiless = ticket.kind is not JobKind.STEP and ticket.kind in BODILESS
             (elapsed if bodiless else bodies).append(ticket)
@@ -460,7 +376,7 @@ class Engine:
             ticket.happening, ticket.finished = Elapsed(), self.monotonic()
             if ticket.step is not None and "seconds" in ticket.step.settings:
                 ticket.started = ticket.finished - float(ticket.step.settings["seconds"])
-        self._keep_result(ticket)
+        self.results.keep(ticket)
 
     # -- when the database is away -------------------------------------------------------------------------------
 
@@ -480,9 +396,3 @@ class Engine:
                 self._take_in(self.inbox.get(timeout=left))
             except Empty:
                 return
-
-
-def _revoke(ticket: Ticket) -> None:
-    """A transactional step must not commit any more; the server is told on a thread that has time."""
-    if ticket.permit is not None and ticket.permit.revoke():
-        threading.Thread(target=ticket.permit.sever, name="squidmesh-sever", daemon=True).start()

@@ -72,6 +72,12 @@ class Executor:
         """Whether any ticket waits for a slot."""
         return any(slots.waits for slots in self._slots.values())
 
+    def tell_to_stop(self, ticket: Ticket) -> None:
+        """A body is not wanted any more: raise its flag, and cancel it for real if it is async."""
+        ticket.cancellation.raised = True
+        if ticket.function is not None and ticket.function.is_async:
+            self.loop.cancel(ticket)
+
     def withdraw(self) -> list[Ticket]:
         """Take back the tickets that were not started."""
         return [ticket for slots in self._slots.values() for ticket in slots.withdraw()]

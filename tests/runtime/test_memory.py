@@ -52,7 +52,7 @@ def tables(worker: Worker) -> dict[str, int]:
         "runs": len(engine.desk.runs),
         "lost": len(engine.desk.lost),
         "in hand": sum(engine.desk._in_hand.values()) + engine.desk._elapsing + engine.desk._suspects,
-        "results": len(engine._waiting),
+        "results": len(engine.results.runs),
         "waiting": len(slots._waiting),
         "running": len(slots.running()),
         "tasks": len(executor.loop._tasks),
