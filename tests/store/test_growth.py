@@ -96,10 +96,15 @@ SELECT ('04' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), {0}.clock() - make
        CASE WHEN n % 20 < 2 AND n <= 2000 THEN 'claimed' ELSE 'ready' END, 'step', 's', 'metered',
        format(E'w/limited:key=%s\nw/rated:key=%s\n@metered', n / 20 % ({2} * 100), n / 20)
   FROM generate_series({1} * 2000 + 1, {2} * 2000) n;
+INSERT INTO {0}.jobs (run_id, since, ready_at, worker, slot, visit, attempt, saw, priority, lane, state, kind, step, queue, meters)
+SELECT ('05' || lpad(to_hex(n), 30, '0'))::uuid, {0}.clock(), {0}.clock(), ('f' || lpad(to_hex(n % 20 + 1), 31, '0'))::uuid,
+       0, 1, 1, 3, 0, 4, 'claimed', 'step', 's', 'elsewhere', format(E'w/other:key=%s\n\n@elsewhere', n)
+  FROM generate_series({1} * 2000 + 1, {2} * 2000) n;
 INSERT INTO {0}.meters (name, tokens, refilled_at, idle_at)
 SELECT 'w/rated:key=' || n, 1, {0}.clock(), {0}.clock() FROM generate_series({1} * 2000, {2} * 2000 - 1) n;
 """
-"""Jobs that share limits and rates: ten times as many keys, and not more of each, so that as many hold one of them."""
+"""Jobs that share limits and rates: ten times as many keys, and not more of each, so that as many hold one of them; and
+those of another queue."""
 
 KNOWN: Final = MeterTable(
     {"w/limited:key": 50, "@metered": 10_000}, {"w/rated:key": Rate(100, per=1)}, {"metered": "@metered"}
