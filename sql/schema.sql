@@ -229,6 +229,8 @@ CREATE INDEX schedules_due ON squidmesh.schedules (next_at) WHERE NOT paused AND
 CREATE TABLE squidmesh.workers (
     id uuid PRIMARY KEY,                 -- new at each start; never a host's name, which may come back
     lease timestamptz NOT NULL,          -- it is late after this
+    renewed_at timestamptz NOT NULL DEFAULT squidmesh.clock(),  -- its latest heartbeat; if that is to come, the clock
+                                         -- was set back, and the lease says nothing
     started_at timestamptz NOT NULL DEFAULT squidmesh.clock(),
     beats bigint NOT NULL DEFAULT 0,     -- goes up with each heartbeat: who has beaten between two looks lives,
                                          -- whatever the clocks say

@@ -161,6 +161,7 @@ CREATE INDEX schedules_due ON squidmesh.schedules (next_at) WHERE NOT paused AND
 CREATE TABLE squidmesh.workers (
     id uuid PRIMARY KEY,
     lease timestamptz NOT NULL,
+    renewed_at timestamptz NOT NULL DEFAULT squidmesh.clock(),
     started_at timestamptz NOT NULL DEFAULT squidmesh.clock(),
     beats bigint NOT NULL DEFAULT 0,
     pid integer NOT NULL,

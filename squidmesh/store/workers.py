@@ -35,7 +35,7 @@ class WorkerRecord:
 
 @dataclass(frozen=True, slots=True)
 class LateWorker:
-    """A worker whose lease is past, or that was declared dead.
+    """A worker whose lease is past, or says nothing because the clock was set back; or that was declared dead.
 
     Args:
         id: Its id.
@@ -44,6 +44,7 @@ class LateWorker:
         host: Its machine.
         pid: Its process.
         late: Seconds since its lease ended.
+        silence: Seconds that it may be silent, where its lease says nothing.
     """
 
     id: UUID
@@ -52,6 +53,7 @@ class LateWorker:
     host: str
     pid: int
     late: float
+    silence: float = 0.0
 
 
 def register_worker(record: WorkerRecord, lease: float) -> Statement[None]:

@@ -31,7 +31,8 @@ RESCUE_BATCH: Final = 100
 class Lookout:
     """Judges who is dead: late on the database's clock, *and* without a beat between two of our looks.
 
-    The second is measured on our own monotonic clock, so that a database clock that was set forward kills nobody.
+    The second is measured on our own monotonic clock, so that a database clock that was set forward kills nobody. After
+    one that was set back it is all there is: then a worker is dead that is silent for as long as its lease was.
 
     Args:
         between: Seconds that must lie between the two looks.
@@ -54,7 +55,7 @@ class Lookout:
             if beats != worker.beats:
                 since = now
             self._seen[worker.id] = (worker.beats, since)
-            if worker.dead or now - since >= self.between:
+            if worker.dead or now - since >= max(self.between, worker.silence):
                 dead.append(worker)
         return dead
 
@@ -89,7 +90,7 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
         "worker": str(worker.id),
         "host": worker.host,
         "pid": worker.pid,
-        "late_seconds": round(worker.late, 1),
+        "late_seconds": round(max(worker.late, 0.0), 1),
     }
     cases = {run.id: Case(run=run) for run in runs}
     for job in current:

@@ -10,6 +10,7 @@ import pytest
 from squidmesh import RunStatus
 from tests.chaos import apps
 from tests.chaos.processes import WorkerProcess, start_workers, traces
+from tests.clockwork import Clockwork
 from tests.invariants import check
 from tests.lab import until_status
 from tests.waiting import until
@@ -47,6 +48,23 @@ def test_another_worker_finishes_what_a_killed_one_had(lab: Lab, tmp_path: Path)
     assert abandoned.error is not None
     assert abandoned.error["type"] == "WorkerDied"
     assert abandoned.error["pid"] == first.pid
+    check(lab)
+
+
+def test_a_clock_that_is_set_back_does_not_keep_what_a_killed_worker_had(lab: Lab, tmp_path: Path) -> None:
+    """Its lease ends in an hour then; that it is silent is all there is to go by."""
+    clock, mesh = Clockwork(lab), lab.mesh(*apps.ALL)
+    (tmp_path / "hold-c2").touch()
+    (first,) = start_workers(lab, tmp_path, 1)
+    run = mesh.start_run(apps.chain)
+    until(lambda: len(traces(tmp_path, "bodies")) == 2, what="the second step")
+    first.kill()
+    clock.step(hours=-1)
+    (tmp_path / "hold-c2").unlink()
+    start_workers(lab, tmp_path, 1)
+
+    assert mesh.wait_for_run(run.id, 20).status is RunStatus.COMPLETED
+    assert ("c2", 1, "abandoned") in lab.attempts(run)
     check(lab)
 
 

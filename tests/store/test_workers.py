@@ -15,7 +15,7 @@ from squidmesh.store.workers import (
     renew_worker,
     set_idle,
 )
-from tests.store.kit import CHANNEL, Session, claim, heard, listen, locked, plan, register, save, start
+from tests.store.kit import CHANNEL, Session, claim, heard, in_schema, listen, locked, plan, register, save, start
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -47,6 +47,23 @@ def test_a_lease_that_is_renewed_is_not_late(store: Session) -> None:
     assert store.run(renew_worker(worker, 60))
     assert late(store) == []
     assert store.value("SELECT beats FROM squidmesh.workers") == 1
+
+
+def test_a_lease_that_a_clock_set_back_has_made_long_is_told_with_how_long_it_was(store: Session) -> None:
+    """Its end may be hours away, and a dead worker would be waited for until then."""
+    worker = register(store, lease=30)
+    forward = (
+        "UPDATE squidmesh.workers SET lease = lease + interval '1 hour', renewed_at = renewed_at + interval '1 hour'"
+    )
+    store.connection.execute(in_schema(forward))
+
+    (found,) = late(store)
+
+    assert (found.id, found.dead) == (worker, False)
+    assert found.late < -3600
+    assert 29 < found.silence <= 31
+    assert store.run(renew_worker(worker, 30))
+    assert late(store) == [], "who beats has a lease that says something again"
 
 
 def test_a_worker_that_has_beaten_between_two_looks_is_not_declared_dead(store: Session) -> None:
