@@ -16,7 +16,7 @@ from squidmesh.mesh import Deadline
 from squidmesh.mesh_meters import Meters
 from squidmesh.operations import run_filter, run_id_of
 from squidmesh.schedules import Schedules
-from squidmesh.store.database import Database, check_pooled
+from squidmesh.store.database import Database, check_pooled, close_at_exit
 from squidmesh.store.migrations import ensure_schema
 
 if TYPE_CHECKING:
@@ -318,6 +318,7 @@ class SquidMesh(Control):
                     name="squidmesh",
                     check=check_pooled,
                 )
+                close_at_exit(pool)
                 database = Database(pool, self.schema)
                 try:
                     database.run(ensure_schema(self.schema))

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from squidmesh.store.database import check_pooled, check_pooled_async
+from squidmesh.store.database import check_pooled, check_pooled_async, close_at_exit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping
@@ -97,6 +97,7 @@ class Pools:
                     check=check_pooled,
                     reset=_reset,
                 )
+                close_at_exit(self._sync)
             return self._sync
 
     async def of_loop(self) -> AsyncConnectionPool[psycopg.AsyncConnection[Any]]:

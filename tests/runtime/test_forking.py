@@ -58,3 +58,31 @@ def test_clients_workers_and_subscribers_work_on_both_sides_of_a_fork(fresh_data
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["child completed True True True", "parent completed True True True"]
+
+
+UNCLOSED = """
+from squidmesh import SquidMesh, Workflow
+
+greetings = Workflow("greetings")
+
+@greetings.step
+def greet() -> dict:
+    return {"said": "hello"}
+
+mesh = SquidMesh(workflows=[greetings])
+mesh.migrate()
+print(mesh.start_run(greetings).status)
+"""
+
+
+def test_a_script_that_closes_nothing_ends(fresh_database: str) -> None:
+    """Pools have threads, which are not waited for when they cannot end any more."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNCLOSED],
+        env={**os.environ, "SQUIDMESH_DATABASE_URL": fresh_database, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["pending"]), done.stderr
