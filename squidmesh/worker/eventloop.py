@@ -97,7 +97,9 @@ class EventLoopThread:
 
     def _cancel(self, ticket: Ticket) -> None:
         task = self._tasks.get(ticket)
-        if task is not None and not (ticket.permit is not None and ticket.permit.saving):
+        # A task that is cancelled before its first step never runs, so nobody would hear that it has ended; what has
+        # not begun sees that it is not wanted when it does.
+        if task is not None and ticket.started is not None and not (ticket.permit is not None and ticket.permit.saving):
             task.cancel()
 
     async def _perform(self, ticket: Ticket, done: Callable[[Ticket], None]) -> None:

@@ -75,3 +75,25 @@ def test_no_second_thread_is_made_before_the_first_one_has_come(monkeypatch: pyt
     for thread in made:
         thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+def test_an_async_step_that_is_cancelled_before_it_has_begun_is_heard_of() -> None:
+    """A task whose first step is yet to come would be thrown away without a word."""
+    watchdog = Watchdog(lambda _: None, time.monotonic)
+    loop, finished = EventLoopThread(watchdog, time.monotonic), SimpleQueue[Ticket]()
+    first, second = new_ticket(0), new_ticket(1)
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hold(ticket: Ticket) -> None:
+        """Keep the loop busy, so that what comes next comes together."""
+        finished.put(ticket)
+        busy.set()
+        go_on.wait(10)
+
+    loop.submit(first, hold)
+    assert busy.wait(10)
+    loop.submit(second, finished.put)
+    loop.cancel(second)
+    go_on.set()
+
+    assert [finished.get(timeout=10).slot for _ in range(2)] == [0, 1]
