@@ -28,7 +28,7 @@ from squidmesh.values.misfit import quote
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-M = TypeVar("M", Limit, Rate)
+Policy = TypeVar("Policy", Limit, Rate, Retry)
 
 LONGEST_NAME: Final = 100
 
@@ -146,18 +146,10 @@ class Reader:
 
     def retry(self, option: str, value: object, default: Retry) -> Retry:
         """A retry policy; the default one for None."""
-        if value is None:
-            return default
-        if not isinstance(value, Retry):
-            self.note(f"{option}={quote(value)} must be a Retry, such as Retry(max_attempts=3)")
-            return default
-        found = value.problems()
-        for problem in found:
-            self.note(problem)
-        return default if found else value
+        return self.policy(option, value, Retry, "Retry(max_attempts=3)") or default
 
-    def meter(self, option: str, value: object, kind: type[M], example: str) -> M | None:
-        """A limit or a rate, or None for none."""
+    def policy(self, option: str, value: object, kind: type[Policy], example: str) -> Policy | None:
+        """A retry policy, a limit or a rate; None for none, and for one that cannot be used."""
         if value is None:
             return None
         if not isinstance(value, kind):
@@ -238,8 +230,8 @@ class Given(NamedTuple):
             compensate_retry=reader.retry("compensate_retry", self.compensate_retry, COMPENSATION_RETRY),
             transaction=reader.flag("transaction", self.transaction),
             timeout=reader.limit("timeout", self.timeout),
-            limit=reader.meter("limit", self.limit, Limit, 'Limit(5, key="account_id")'),
-            rate=reader.meter("rate", self.rate, Rate, 'Rate(100, per=60, key="account_id")'),
+            limit=reader.policy("limit", self.limit, Limit, 'Limit(5, key="account_id")'),
+            rate=reader.policy("rate", self.rate, Rate, 'Rate(100, per=60, key="account_id")'),
         )
         self._check_compensation(reader)
         return Step(
