@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from squidmesh.authoring.functions import StepFunction
-    from squidmesh.records import JSON, Job, JSONObject
+    from squidmesh.meters import Metering
+    from squidmesh.records import Job, JSONObject
     from squidmesh.store.statements import Flow
     from squidmesh.workflow import Workflow
 
@@ -108,17 +109,15 @@ class Registry:
         function = live.functions.get(step) if live else None
         return function.compensation if function and kind == JobKind.COMPENSATION else function
 
-    def meters_of(self, function: StepFunction[..., object], queue: str, state: Mapping[str, JSON]) -> str | None:
-        """What a job of a step shares with others, as it is filed; None if it shares nothing.
+    def metering(self, function: StepFunction[..., object], queue: str) -> Metering | None:
+        """What jobs of a step share with others; None if they share nothing.
 
         Args:
             function: The step's function in live code.
-            queue: The queue that the job is filed under.
-            state: What its input is taken from.
+            queue: The queue that they are filed under.
         """
         options, step = function.options, f"{function.workflow}/{function.name}"
-        metering = self.meters.metering(step, options.limit, options.rate, queue)
-        return None if metering is None else metering.meters(state)
+        return self.meters.metering(step, options.limit, options.rate, queue)
 
 
 def learn_graphs(registry: Registry, fingerprints: Iterable[str]) -> Flow[None]:

@@ -221,14 +221,15 @@ class Desk:
         """
         if not self.registry.meters or run.upto != plan.run.seq:
             return
-        graph, state = self.registry.graph(run.fingerprint), run.state_after(plan)
+        graph, state = self.registry.graph(run.fingerprint), None
         for job in plan.jobs:
             function = self.registry.function(run.workflow, job.step)
             if function is None or graph is None or job.same_visit or job.kind is not JobKind.STEP:
                 continue
-            meters = self.registry.meters_of(function, job.queue, state)
-            if meters is not None:
-                filed(job, meters, graph)
+            metering = self.registry.metering(function, job.queue)
+            if metering is not None:
+                state = run.state_after(plan) if state is None else state
+                filed(job, metering.meters(state), graph)
 
     # -- from jobs to tickets ------------------------------------------------------------------------------------
 
@@ -285,7 +286,8 @@ class Desk:
             permit=Permit() if function is not None and function.transaction else None,
         )
         if function is not None and (self.registry.meters or job.meters is not None):
-            meters = self.registry.meters_of(function, job.queue, state)
+            metering = self.registry.metering(function, job.queue)
+            meters = None if metering is None else metering.meters(state)
             if meters != job.meters:
                 ticket.happening = Filed(meters)
         return ticket
