@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from squidmesh.errors import ConfigurationError
-from squidmesh.retry import Seconds, measured, seconds_of
+from squidmesh.retry import LONGEST_DELAY, Seconds, measured, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,9 +28,6 @@ LONGEST_KEY: Final = 200
 HIGHEST: Final = 1_000_000
 OF_QUEUE: Final = "@"
 """With this begins the limit of a queue, and no name that a limit can be given."""
-
-LONGEST_PERIOD: Final = 366 * 24 * 3600.0
-"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +109,8 @@ class Rate:
     def problems(self) -> list[str]:
         """What is wrong with it, each with its remedy."""
         found = [*_whole("rate needs a count", self.count), *_naming("rate", self.key, self.name)]
-        if not 0 < measured(self.per) <= LONGEST_PERIOD:
-            found.append(f"rate needs per= in seconds or timedelta, above 0 and at most {LONGEST_PERIOD:g} seconds")
+        if not 0 < measured(self.per) <= LONGEST_DELAY:
+            found.append(f"rate needs per= in seconds or timedelta, above 0 and at most {LONGEST_DELAY:g} seconds")
         if self.burst is not None:
             found += _whole("rate needs a burst", self.burst)
         return found
