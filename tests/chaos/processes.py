@@ -64,8 +64,9 @@ class WorkerProcess:
         self._process.wait()
 
     def freeze(self) -> None:
-        """Stop all its threads, in the middle of whatever they do."""
+        """Stop all its threads, in the middle of whatever they do; return when the last of them stands still."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)  # a busy machine may let a thread go on for a while
 
     def thaw(self) -> None:
         """Let it go on."""
