@@ -120,8 +120,7 @@ class Results:
 
     def give_up(self, ticket: Ticket, happening: Happening) -> None:
         """Say what happened to a body that still runs, and may never end: what it comes to later is refused."""
-        _revoke(ticket)
-        self._executor.tell_to_stop(ticket)
+        self._stop_body(ticket)
         ticket.happening, ticket.given_up = happening, True
         ticket.finished = self._monotonic()
         self.keep(ticket)
@@ -131,14 +130,14 @@ class Results:
         self.give_back(self._executor.withdraw())
         for ticket in self._desk.drop_everything():
             if ticket.busy:
-                self._executor.tell_to_stop(ticket)
-                _revoke(ticket)
+                self._stop_body(ticket)
             else:
                 self._discard(ticket)
         self.runs.clear()
 
-
-def _revoke(ticket: Ticket) -> None:
-    """A transactional step must not commit any more; the server is told on a thread that has time."""
-    if ticket.permit is not None and ticket.permit.revoke():
-        threading.Thread(target=ticket.permit.sever, name="squidmesh-sever", daemon=True).start()
+    def _stop_body(self, ticket: Ticket) -> None:
+        """Nothing will come of what a body does: its permit is revoked before it hears of it, and may end at once."""
+        if ticket.permit is not None and ticket.permit.revoke():
+            # The server is told on a thread that has time.
+            threading.Thread(target=ticket.permit.sever, name="squidmesh-sever", daemon=True).start()
+        self._executor.tell_to_stop(ticket)

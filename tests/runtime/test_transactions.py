@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from squidmesh import Run
+    from squidmesh.worker.ticket import Ticket
 
 INSERT = "INSERT INTO {}.ledger VALUES (%s, %s, %s)"
 
@@ -457,6 +458,42 @@ def test_what_was_rescued_meanwhile_is_rolled_back(lab: Lab, ledger: Callable[[]
     assert [e.name for e in ear.events if e.name == "step.completed"] == ["step.completed"]
     assert ledger() == [("work", 1)]
     assert [row[2] for row in lab.attempts(run)] == ["abandoned", "completed"]
+    check(lab)
+
+
+def test_a_body_that_ends_as_soon_as_it_is_told_to_is_not_committed(
+    lab: Lab, ledger: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker was declared dead: before it tells the body, it makes sure that nothing comes of what it returns."""
+    bodies = Bodies()
+
+    async def work(ctx: Context) -> None:
+        await awrite(lab, ctx)
+        bodies.note(ctx)
+        if bodies.total() == 1:
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    workflow = single(work, transaction=True)
+    mesh = lab.mesh(workflow)
+    ear = Ear(mesh, "step.discarded", "step.completed")
+    worker = lab.worker(mesh, 1)
+    first, tell = worker.id, worker._executor.tell_to_stop
+
+    def tell_and_wait(ticket: Ticket) -> None:
+        tell(ticket)
+        until(lambda: not worker.running, what="the end of the body")
+
+    monkeypatch.setattr(worker._executor, "tell_to_stop", tell_and_wait)
+    run = mesh.start_run(workflow)
+    until(bodies.total, what="the body")
+    lab.rows("UPDATE squidmesh.workers SET dead = true")
+    until(lambda: worker.id != first, what="the new name")
+    until(lambda: ear.heard("step.discarded"), what="the late result")
+    lab.worker(mesh)
+    assert mesh.wait_for_run(run.id, 20).status is RunStatus.COMPLETED
+    assert [row[2] for row in lab.attempts(run)] == ["abandoned", "completed"]
+    assert ledger() == [("work", 1)]
     check(lab)
 
 
