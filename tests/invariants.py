@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from squidmesh.planner.progress import Progress
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.lab import Lab
@@ -101,8 +103,10 @@ SAID_AND_DONE = {
 }
 """Of people, signals and undoing."""
 
+BUSY = "a job is still claimed or ready"
+
 AT_REST = {
-    "a job is still claimed or ready": "SELECT run_id, step, state, worker FROM squidmesh.jobs WHERE state IN ('claimed', 'ready')",
+    BUSY: "SELECT run_id, step, state, worker FROM squidmesh.jobs WHERE state IN ('claimed', 'ready')",
     "a run is said to be at work, and nothing of it is": """
         SELECT r.id, r.status FROM squidmesh.runs r WHERE status IN ('pending', 'retrying', 'failing', 'cancelling')
            AND NOT EXISTS (SELECT FROM squidmesh.jobs j
@@ -122,9 +126,12 @@ def check(lab: Lab, *, at_rest: bool = True, workers_left: bool = True) -> None:
 
     Args:
         lab: Whose schema.
-        at_rest: Whether nothing should be happening any more.
+        at_rest: Whether nothing should be happening any more; what workers are still at is waited for.
         workers_left: Whether workers may still be there.
     """
+    if at_rest and workers_left:
+        with suppress(AssertionError):  # what is wrong is said below
+            until(lambda: not lab.rows(AT_REST[BUSY]))
     queries = ALWAYS | SAID_AND_DONE | (AT_REST if at_rest else {}) | ({} if workers_left else AFTER_STOP)
     wrong: dict[str, object] = {said: found[:5] for said, query in queries.items() if (found := lab.rows(query))}
     wrong |= _states_and_jobs(lab)

@@ -70,6 +70,7 @@ PER_SECOND, BURST = 60, 5
 @limited.step(limit=Limit(2, key="account"))
 def share(ctx: Context, account: str) -> dict[str, str]:
     trace(ctx)
+    hold("hold-share")
     time.sleep(random.uniform(0, 0.02))
     return {"account": account}
 

@@ -455,6 +455,7 @@ def test_what_was_rescued_meanwhile_is_rolled_back(lab: Lab, ledger: Callable[[]
     assert mesh.wait_for_run(run.id, 20).status is RunStatus.COMPLETED
     gate.open()
     until(lambda: ear.heard("step.discarded"), what="the late result")
+    until(lambda: ear.heard("step.completed"), what="the second worker's word")
     assert [e.name for e in ear.events if e.name == "step.completed"] == ["step.completed"]
     assert ledger() == [("work", 1)]
     assert [row[2] for row in lab.attempts(run)] == ["abandoned", "completed"]
