@@ -1,16 +1,18 @@
 """The two drivers: they run statements and flows on a connection, sync and async.
 
 A flow of several batches is one transaction: BEGIN travels with its first batch and COMMIT with its last, and each
-batch is one round trip (libpq's pipeline mode). A flow of one batch with one statement is that statement alone, in
-autocommit. On a caller's connection (``connection=``) everything takes part in the caller's own transaction.
+batch is one round trip (libpq's pipeline mode), together with those that were sent ahead of it. A flow of one batch
+with one statement is that statement alone, in autocommit. On a caller's connection (``connection=``) everything takes
+part in the caller's own transaction.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import sys
 import weakref
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
@@ -153,16 +155,18 @@ def drive(
         CommitUnknown: The connection was lost while the commit was on its way.
     """
     flow, script = as_flow(operation), _Script(schema, own_transaction=own_transaction, text=text)
+    wire = _Wire(connection, pipeline=pipeline)
     try:
         batch = next(flow)
         while True:
-            batch = flow.send(_send(connection, script.commands(batch), pipeline=pipeline))
+            batch = flow.send(wire.send(script.commands(batch), ahead=batch.ahead))
     except StopIteration as stop:
         if own_transaction and _in_transaction(connection):
-            _send(connection, [_COMMIT], pipeline=False)  # the flow read, and found nothing to save
+            wire.send([_COMMIT])  # the flow read, and found nothing to save
         result: T = stop.value
         return result
     except BaseException:
+        wire.hang_up()
         if own_transaction and _in_transaction(connection):
             connection.rollback()
         raise
@@ -181,7 +185,8 @@ async def drive_async(
     try:
         batch = next(flow)
         while True:
-            batch = flow.send(await _send_async(connection, script.commands(batch), pipeline=pipeline))
+            found = await _send_async(connection, script.commands(batch), pipeline=pipeline)
+            batch = flow.send([] if batch.ahead else found)
     except StopIteration as stop:
         if own_transaction and _in_transaction(connection):
             await _send_async(connection, [_COMMIT], pipeline=False)
@@ -193,19 +198,43 @@ async def drive_async(
         raise
 
 
-def _send(connection: psycopg.Connection[Any], commands: list[_Command], *, pipeline: bool) -> list[Any]:
-    """Send commands in one round trip, if allowed, and decode what comes back."""
-    # Cursors of our own class and row factory: a host may have changed those of its connection.
-    cursors = [psycopg.Cursor(connection, row_factory=tuple_row) for _ in commands]
-    together = pipeline and len(commands) > 1 and psycopg.Pipeline.is_supported()
-    try:
-        with connection.pipeline() if together else nullcontext():
+class _Wire:
+    """Sends commands on a sync connection, if allowed in one round trip with those that were sent ahead of them."""
+
+    __slots__ = ("_begun", "_connection", "_pipeline")
+
+    def __init__(self, connection: psycopg.Connection[Any], *, pipeline: bool) -> None:
+        self._connection = connection
+        self._pipeline = pipeline and psycopg.Pipeline.is_supported()
+        self._begun: ExitStack | None = None
+        """The round trip under way."""
+
+    def send(self, commands: list[_Command], *, ahead: bool = False) -> list[Any]:
+        """Send commands and decode what comes back; or only send them, ``ahead`` of others."""
+        # Cursors of our own class and row factory: a host may have changed those of its connection.
+        cursors = [psycopg.Cursor(self._connection, row_factory=tuple_row) for _ in commands]
+        if self._pipeline and self._begun is None and (ahead or len(commands) > 1):
+            self._begun = ExitStack()
+            self._begun.enter_context(self._connection.pipeline())
+        try:
             for cursor, command in zip(cursors, commands, strict=True):
                 cursor.execute(command.sql, command.params)
-        rows = [cursor.fetchall() if _has_rows(cursor) else [] for cursor in cursors]
-    except psycopg.OperationalError as error:
-        raise _lost(connection, commands, error) from error
-    return [command.decode(found) for command, found in zip(commands, rows, strict=True) if command.decode]
+            if ahead:
+                return []
+            if self._begun is not None:
+                self._begun.close()
+                self._begun = None
+            rows = [cursor.fetchall() if _has_rows(cursor) else [] for cursor in cursors]
+        except psycopg.OperationalError as error:
+            self.hang_up()  # after which it is known whether the connection broke
+            raise _lost(self._connection, commands, error) from error
+        return [command.decode(found) for command, found in zip(commands, rows, strict=True) if command.decode]
+
+    def hang_up(self) -> None:
+        """Within the handler of an error: end the round trip under way, whatever comes of it."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.__exit__(*sys.exc_info())
 
 
 async def _send_async(

@@ -52,10 +52,13 @@ class Batch:
     Args:
         statements: In order.
         last: Whether the transaction commits with them; nothing may follow.
+        ahead: Whether they need not be waited for: the server may be at them while the flow goes on. They belong to
+            the next batch's round trip, which also raises their errors; their own results are not wanted.
     """
 
     statements: tuple[Statement[Any], ...]
     last: bool = False
+    ahead: bool = False
 
 
 Flow: TypeAlias = Generator[Batch, list[Any], T]

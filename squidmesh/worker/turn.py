@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from squidmesh.records import Job, Lane
 from squidmesh.states import JobState
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from squidmesh.worker.ticket import Ticket
 
 
+PART: Final = 128
+"""So many runs are decided before the server begins to save them: it works while the next ones are decided."""
+
+
 class Turn:
     """One turn: the flow, and what came of it.
 
@@ -62,6 +66,8 @@ class Turn:
         self.reconcile = reconcile
         self.idle = idle
         self.decided: list[tuple[Plan, CarriedRun]] = []
+        self._saved = 0
+        """How many of them the server has been told of."""
         self.kept: list[tuple[Plan, NextJob, Ticket]] = []
         self.held: list[CarriedRun] = []
         self.settled: list[Ticket] = []
@@ -145,11 +151,24 @@ class Turn:
                 unlocked.append(job)
             else:
                 case.jobs[job.slot] = job
-        plans = yield from decide(self.engine.registry, list(cases.values()))
-        self.decided = [(plan, carried[plan.run.id]) for plan in plans]
-        for plan, mine in self.decided:
-            self._conclude(plan, mine)
+        ready = list(cases.values())
+        for begin in range(0, len(ready), PART):
+            if begin:
+                yield self._save_ahead()
+            for plan in (yield from decide(self.engine.registry, ready[begin : begin + PART])):
+                mine = carried[plan.run.id]
+                self.decided.append((plan, mine))
+                self._conclude(plan, mine)
         self._sort_out_held([run for run in self.batch if run.run_id not in cases], unlocked)
+
+    def _save_ahead(self) -> Batch:
+        """Let the server save what was decided until now, while the rest is decided."""
+        return Batch(tuple(self._save()), ahead=True)
+
+    def _save(self) -> list[Statement[Any]]:
+        """The statements that save what was decided since the last time."""
+        plans, self._saved = self.plans[self._saved :], len(self.decided)
+        return save_plans(plans, self.engine.channel)
 
     def _conclude(self, plan: Plan, run: CarriedRun) -> None:
         self.settled += run.results
@@ -185,7 +204,7 @@ class Turn:
     def _last_statements(self) -> list[Statement[Any]]:
         engine = self.engine
         statements: list[Statement[Any]] = [] if self.batch or self.reconcile else [pin_plans()]
-        statements += save_plans(self.plans, engine.channel)
+        statements += self._save()
         if self.idle is not None:
             statements.append(set_idle(engine.worker, idle=self.idle))
         self.rooms = rooms = [] if engine.stopping else self._rooms()

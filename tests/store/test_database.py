@@ -14,7 +14,7 @@ from squidmesh.store.statements import Batch, Flow, Statement, ask, check_schema
 from tests.proxy import Proxy
 from tests.store.drivers import AsyncDriver, Driver, Host, SyncDriver
 from tests.store.kit import CHANNEL, Session, new_runs, start
-from tests.waiting import TIMEOUT
+from tests.waiting import TIMEOUT, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,6 +130,41 @@ def test_an_error_of_the_database_undoes_all_of_a_flow(driver: Driver, store: Se
     assert written(store) == ["next"]
 
 
+@pytest.mark.parametrize("ends", ["with a last batch", "early"])
+def test_what_is_sent_ahead_belongs_to_the_flows_transaction(driver: Driver, store: Session, ends: str) -> None:
+    def flow() -> Flow[list[Any]]:
+        assert (yield Batch((write("a"), read_definitions(["a"])), ahead=True)) == []
+        assert (yield Batch((write("b"),), ahead=True)) == []
+        found = yield Batch((read_definitions(["a", "b"]),))
+        assert written(store) == []
+        yield Batch((write("c"),), ahead=True)
+        if ends == "with a last batch":
+            yield Batch((write("d"),), last=True)
+        return found
+
+    assert driver.run(flow()) == [{"a": {"name": "a"}, "b": {"name": "b"}}]
+    assert written(store) == ["a", "b", "c", *(["d"] if ends == "with a last batch" else [])]
+
+
+@pytest.mark.parametrize("fault", ["sent ahead", "sent ahead of more", "waited for", "in the flow"])
+def test_an_error_undoes_what_was_sent_ahead(driver: Driver, store: Session, fault: str) -> None:
+    def flow() -> Flow[None]:
+        yield Batch((write("a"),), ahead=True)
+        if fault == "in the flow":
+            raise LookupError("the flow itself")
+        if fault.startswith("sent ahead"):
+            yield Batch((fail(), write("b")), ahead=True)
+        if fault == "sent ahead of more":
+            yield Batch((write("c"), write("d")), ahead=True)
+        yield Batch((fail() if fault == "waited for" else write("e"), write("f")), last=True)
+
+    with pytest.raises(LookupError if fault == "in the flow" else psycopg.DataError):
+        driver.run(flow())
+    assert written(store) == []
+    driver.run(write("next"))
+    assert written(store) == ["next"]
+
+
 def test_a_flow_may_go_without_the_database(driver: Driver) -> None:
     def flow() -> Flow[int]:
         yield from ()
@@ -165,6 +200,35 @@ def test_a_batch_is_one_round_trip_and_a_statement_alone_needs_no_transaction(
             assert len(waits) == expected, sizes
 
 
+def test_what_is_sent_ahead_is_on_its_way_before_the_flow_goes_on_and_needs_no_round_trip(
+    store_dsn: str, store: Session
+) -> None:
+    """Of the sync driver: the async one waits for it, and nobody is the worse for it."""
+    seen: list[bytes] = []
+
+    def note(message: bytes) -> bool:
+        seen.append(message)
+        return False
+
+    def flow() -> Flow[None]:
+        for _ in range(3):
+            seen.clear()
+            yield Batch((write("a"),), ahead=True)
+            until(lambda: any(b"INSERT INTO" in message for message in seen), what="the statement at the server's")
+            assert not [message for message in seen if message[:1] == b"S"]
+        seen.clear()
+        yield Batch((write("b"),), last=True)
+
+    with Proxy(store_dsn) as proxy, ExitStack() as undo:
+        driver = SyncDriver(proxy.dsn)
+        undo.callback(driver.close)
+        driver.run(write("first"))
+        proxy.cut_when(note)
+        driver.run(flow())
+    assert len([message for message in seen if message[:1] == b"S"]) == 1
+    assert written(store) == ["a", "b", "first"]
+
+
 # -- taking part in a caller's transaction ---------------------------------------------------------------------------
 
 
@@ -181,6 +245,15 @@ def test_a_host_decides_when_it_is_committed(open_host: Callable[..., Host], sto
     assert (written(store), host.state()) == ([], "INTRANS")
     host.execute("COMMIT")
     assert written(store) == ["a", "b"]
+
+
+def test_a_host_need_not_wait_for_what_is_sent_ahead_either(open_host: Callable[..., Host], store: Session) -> None:
+    for autocommit in (False, True):
+        host = open_host(autocommit=autocommit)
+        host.run(sends_ahead())
+        if not autocommit:
+            host.execute("ROLLBACK")
+        assert written(store) == (["a", "b"] if autocommit else [])
 
 
 def test_a_host_may_roll_back(open_host: Callable[..., Host], store: Session) -> None:
@@ -307,7 +380,12 @@ def ends_early() -> Flow[None]:
     yield Batch((write("a"), write("b")))
 
 
-@pytest.mark.parametrize("flow", [two_writes, ends_early])
+def sends_ahead() -> Flow[None]:
+    yield Batch((write("a"),), ahead=True)
+    yield Batch((write("b"),), last=True)
+
+
+@pytest.mark.parametrize("flow", [two_writes, ends_early, sends_ahead])
 @pytest.mark.parametrize("arrives", [True, False])
 def test_a_commit_whose_answer_was_lost_is_an_unknown_one(
     open_driver: Callable[[str], Driver], proxy: Proxy, store: Session, flow: Callable[[], Flow[Any]], arrives: bool
