@@ -69,9 +69,14 @@ class Desk:
     # -- tickets come and go -------------------------------------------------------------------------------------
 
     @property
+    def count(self) -> int:
+        """How many tickets are in hand."""
+        return self._elapsing + sum(self._in_hand.values())
+
+    @property
     def empty(self) -> bool:
         """Whether nothing is in hand."""
-        return not self._elapsing and not any(self._in_hand.values())
+        return not self.count
 
     def tickets(self) -> list[Ticket]:
         """Everything in hand."""

@@ -8,7 +8,7 @@ A *turn* is one transaction of two round trips for everything at hand:
 4. **claim** ready jobs, then read their runs;
 5. **commit**, hand the work out, then tell of it.
 
-While a turn is in flight, ended steps gather, and the next one takes them all: group commit without a timer. A turn
+While a turn is in flight, ended steps gather, and the next one takes them: group commit without a timer. A turn
 never waits for a lock, and the engine never runs user code.
 """
 
@@ -55,6 +55,10 @@ PASSING_ERRORS: Final = (psycopg.OperationalError, psycopg.InterfaceError, Commi
 LONGEST_RECONNECT: Final = 5.0
 MOST_DRIFT: Final = 0.005
 """Seconds by which the machine and the database may differ in when a timer is due, before the engine looks itself."""
+
+SMALL_TURN: Final = 64
+"""So many results are saved in one turn in any case. Beyond that it is half of what is in hand: the bodies of the other
+half run while the server is at it. Otherwise all of them would run at once, and then wait for the server at once."""
 
 logger = logging.getLogger("squidmesh.engine")
 
@@ -285,7 +289,8 @@ class Engine:
     def _take_turn(self) -> None:
         self.busy_since = self.monotonic()
         try:
-            save_isolated(self.results.next_batch(self.settings.batch_bytes), self._run_turn)
+            most = max(self.desk.count // 2, SMALL_TURN)
+            save_isolated(self.results.next_batch(most, self.settings.batch_bytes), self._run_turn)
             self._failures = 0
         except (psycopg.Error, CommitUnknown) as error:
             if not self._may_pass(error):

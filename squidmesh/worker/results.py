@@ -38,11 +38,11 @@ class Results:
         monotonic: The clock that durations are measured with.
 
     Attributes:
-        runs: The runs with results to save.
+        runs: The runs with results to save, in the order in which they came.
     """
 
     def __init__(self, desk: Desk, executor: Executor, bus: EventBus, monotonic: Callable[[], float]) -> None:
-        self.runs: set[CarriedRun] = set()
+        self.runs: dict[CarriedRun, None] = {}
         self._desk = desk
         self._executor = executor
         self._bus = bus
@@ -52,14 +52,15 @@ class Results:
         """The runs whose results can be saved now, as far as is known."""
         return (run for run in self.runs if run.ask_again <= now)
 
-    def next_batch(self, most: int) -> list[CarriedRun]:
-        """The runs whose results are saved in one turn: about ``most`` bytes of them."""
+    def next_batch(self, most: int, most_bytes: int) -> list[CarriedRun]:
+        """The runs whose results are saved in one turn: about so many of them, of about so many bytes."""
         batch: list[CarriedRun] = []
-        size = 0
+        count = size = 0
         for run in self.due(self._monotonic()):
             batch.append(run)
+            count += len(run.results)
             size += sum(ticket.size for ticket in run.results)
-            if size > most:
+            if count >= most or size > most_bytes:
                 break
         return batch
 
@@ -71,14 +72,14 @@ class Results:
             return
         run.results.clear()
         run.ask_again = run.patience = 0.0
-        self.runs.discard(run)
+        self.runs.pop(run, None)
 
     # -- what comes in -------------------------------------------------------------------------------------------
 
     def keep(self, ticket: Ticket) -> None:
         """Keep what happened to a ticket until it is saved."""
         ticket.run.results.append(ticket)
-        self.runs.add(ticket.run)
+        self.runs[ticket.run] = None
 
     def take(self, ticket: Ticket) -> None:
         """A body has ended."""
@@ -93,7 +94,7 @@ class Results:
         if ticket in run.results:
             run.results.remove(ticket)
             if not run.results:
-                self.runs.discard(run)
+                self.runs.pop(run, None)
         self._desk.remove(ticket)
         self._desk.lost.discard(ticket)
         if run.upto == plan.run.seq:
