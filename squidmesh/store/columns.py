@@ -21,7 +21,7 @@ def numbers(values: Iterable[float | None]) -> str:
 
 def whole(values: Iterable[int]) -> str:
     """The literal of an array of integers (also of an ``IntEnum``)."""
-    return "{" + ",".join([str(int(v)) for v in values]) + "}"
+    return "{" + ",".join(map(int.__repr__, values)) + "}"
 
 
 def flags(values: Iterable[bool]) -> str:
@@ -41,5 +41,14 @@ def ids(values: Iterable[UUID | None]) -> str:
 
 def texts(values: Iterable[str | None]) -> str:
     """The literal of an array of texts; JSON texts are texts."""
-    quoted = ["NULL" if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values]
-    return "{" + ",".join(quoted) + "}"
+    return "{" + ",".join([_quoted(v) for v in values]) + "}"
+
+
+def words(values: Iterable[str | None]) -> str:
+    """The literal of an array of texts of which few differ: names, states, kinds."""
+    known: dict[str | None, str] = {}
+    return "{" + ",".join([known.get(v) or known.setdefault(v, _quoted(v)) for v in values]) + "}"
+
+
+def _quoted(text: str | None) -> str:
+    return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -114,8 +114,9 @@ class Desk:
     def _count(self, ticket: Ticket, change: int) -> None:
         if ticket.lane is Lane.CLOCK:
             self._elapsing += change
-        else:
-            self._in_hand[ticket.queue] += change
+            return
+        self._in_hand[ticket.queue] += change
+        if ticket.lane is not Lane.AHEAD:
             self._suspects += change * ticket.lane.suspect
 
     @property
