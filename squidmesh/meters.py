@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
     from squidmesh.records import JSON
 
+LONGEST_NAME: Final = 100
+"""Characters of what a limit or rate is called, and of its key's name: both are part of what is indexed."""
+
 LONGEST_KEY: Final = 200
-"""Characters of a key's value that are kept in a meter's name; of what is longer, a digest."""
+"""Bytes of a key's value that are kept in a meter's name; of what is longer, a digest."""
 
 HIGHEST: Final = 1_000_000
 OF_QUEUE: Final = "@"
@@ -127,10 +130,18 @@ def _whole(what: str, value: object) -> list[str]:
 
 def _naming(what: str, key: object, name: object) -> list[str]:
     found: list[str] = []
-    if key is not None and not (isinstance(key, str) and key.isidentifier()):
-        found.append(f"{what} needs key= to be a key of the step's input, as text, such as key='account_id'")
-    if name is not None and not (isinstance(name, str) and name.replace("-", "_").isidentifier()):
-        found.append(f"{what} needs name= to be a name of letters, digits, _ and -, not a digit first")
+    if key is not None and not (isinstance(key, str) and key.isidentifier() and len(key) <= LONGEST_NAME):
+        found.append(
+            f"{what} needs key= to be a key of the step's input, as text of at most {LONGEST_NAME} characters, such as "
+            "key='account_id'"
+        )
+    if name is not None and not (
+        isinstance(name, str) and name.replace("-", "_").isidentifier() and len(name) <= LONGEST_NAME
+    ):
+        found.append(
+            f"{what} needs name= to be a name of letters, digits, _ and -, not a digit first, at most {LONGEST_NAME} "
+            "characters"
+        )
     return found
 
 
@@ -142,9 +153,10 @@ def meter_name(definition: str, value: JSON) -> str:
         value: The value. Text stands for itself, everything else for its JSON; None, or a missing key, is a value, too.
     """
     text = "" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    if len(text) > LONGEST_KEY or not text.isprintable():
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        text = "".join(filter(str.isprintable, text[: LONGEST_KEY - 33])) + "#" + digest
+    stored = text.encode("utf-8", "surrogatepass")
+    if len(stored) > LONGEST_KEY or not text.isprintable():
+        digest = hashlib.sha256(stored).hexdigest()[:32]
+        text = "".join(filter(str.isprintable, stored[: LONGEST_KEY - 33].decode("utf-8", "ignore"))) + "#" + digest
     return f"{definition}={text}"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +18,7 @@ from squidmesh import Constant, Context, Defer, Outcome, Retry, SquidMesh, Workf
 
 SCHEMA: Final = os.environ.get("VERIFICATION_SCHEMA", "squidmesh")
 LEDGER: Final = "CREATE TABLE squidmesh.ledger (key text, attempt int)"
-FOLDER = Path(os.environ.get("VERIFICATION_FOLDER", "."))
+FOLDER = Path(os.environ.get("VERIFICATION_FOLDER") or tempfile.gettempdir())
 RETRY: Final = Retry(max_attempts=3, backoff=Constant(0.05))
 
 

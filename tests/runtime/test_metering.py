@@ -478,6 +478,8 @@ def test_a_step_that_is_told_to_wait_lets_all_of_its_key_wait(lab: Lab, how: Cal
         ({"limit": Limit(0)}, "limit needs a number of steps, a whole number from 1 to 1,000,000"),
         ({"limit": Limit(1, key="a b")}, "limit needs key= to be a key of the step's input"),
         ({"limit": Limit(1, name="a=b")}, "limit needs name= to be a name of letters"),
+        ({"limit": Limit(1, name="n" * 101)}, "limit needs name= to be a name of .* at most 100 characters"),
+        ({"rate": Rate(1, per=1, key="k" * 101)}, "rate needs key= to be a key .* at most 100 characters"),
         ({"rate": Limit(1)}, r"must be a Rate, such as Rate\(100, per=60, key=\"account_id\"\)"),
         ({"rate": Rate(1, per=0)}, "rate needs per= in seconds or timedelta, above 0"),
         ({"rate": Rate(1, per=1, burst=0)}, "rate needs a burst, a whole number"),

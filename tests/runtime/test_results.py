@@ -11,7 +11,7 @@ import pytest
 from squidmesh import Context, Defer, Outcome, Retry, RunStatus, Workflow
 from squidmesh.retry import LONGEST_DELAY
 from squidmesh.store.codec import Encoded, encode
-from squidmesh.worker import body, isolation
+from squidmesh.worker import body, isolation, turn
 from tests.invariants import check
 from tests.lab import NOON, Ear, Gate, Lab, standing_still
 from tests.runtime.apps import Bodies, chain_of, single
@@ -150,9 +150,11 @@ def poisoned(value: object, **options: Any) -> Encoded:
     return Encoded('{"no": json', found.size, found.value) if "poison" in found.text else found
 
 
-def test_one_poisonous_output_in_a_batch_of_200(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others are saved; its run gets a plain failure."""
+@pytest.mark.parametrize("part", [turn.PART, 7])
+def test_one_poisonous_output_in_a_batch_of_200(lab: Lab, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    """The others are saved; its run gets a plain failure. Also if the batch is sent in parts, ahead of each other."""
     monkeypatch.setattr(body, "encode", poisoned)
+    monkeypatch.setattr(turn, "PART", part)
     barrier = threading.Barrier(200)
     workflow = Workflow("many")
 
@@ -174,6 +176,24 @@ def test_one_poisonous_output_in_a_batch_of_200(lab: Lab, monkeypatch: pytest.Mo
     assert ill.status is RunStatus.FAILED
     assert ill.error is not None
     assert ill.error["type"] == "InvalidTextRepresentation"
+    check(lab)
+
+
+def test_a_turn_saves_at_most_half_of_what_is_in_hand(lab: Lab) -> None:
+    """What else has ended waits for the next turn, while the bodies run that this one hands out."""
+    barrier = threading.Barrier(200)
+
+    def work() -> None:
+        barrier.wait(20)
+
+    workflow = single(work)
+    mesh = lab.mesh(workflow)
+    mesh.start_runs(workflow, [None] * 200)
+    lab.worker(mesh, 200)
+    lab.until_ended(200)
+    turns = [count for (count,) in lab.rows("SELECT count(*) FROM squidmesh.attempts GROUP BY xmin::text")]
+    assert max(turns) <= 100
+    assert sum(turns) == 200
     check(lab)
 
 

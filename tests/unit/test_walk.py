@@ -5,10 +5,12 @@ from __future__ import annotations
 from math import inf
 from uuid import UUID
 
+import pytest
+
 from squidmesh.records import Job, JobKind, Lane
 from squidmesh.states import JobState
 from squidmesh.store.meters import Metered, Walked
-from squidmesh.worker.walk import MeterWalk
+from squidmesh.worker.walk import LONGEST_REST, MeterWalk
 
 
 def walked(last: str, *, more: bool = False, busy: bool = False) -> dict[str, Walked]:
@@ -106,3 +108,39 @@ def test_what_is_new_on_a_page_that_was_seen_is_looked_at_in_another_round() -> 
     walk.begin(rooms, news=True)
     walk.end(12.0, walked("z"), Metered([], None))
     assert walk.again == inf, "all was looked at since"
+
+
+# -- when to look again -----------------------------------------------------------------------------------------------
+
+NOTHING = Metered([], None)
+
+
+def looked(walk: MeterWalk, metered: Metered = NOTHING, walked: Walked | None = None, now: float = 100.0) -> float:
+    """Seconds until the next look, after one."""
+    walk.begin({"q": 1}, news=False)
+    walk.end(now, {} if walked is None else {"q": walked}, metered)
+    return walk.again - now
+
+
+def test_where_nothing_waits_nobody_looks_again_by_itself() -> None:
+    assert looked(MeterWalk()) == inf
+
+
+def test_a_page_that_was_full_is_followed_by_the_next_one() -> None:
+    walk = MeterWalk()
+    assert looked(walk, walked=Walked("m", more=True, busy=False)) == 0
+    assert walk.begin({"q": 1, "r": 1}, news=False) == {"q": "m", "r": ""}
+    walk.end(0, {"q": Walked("z", more=False, busy=False)}, NOTHING)
+    assert walk.begin({"q": 1}, news=False) == {"q": ""}
+
+
+def test_what_somebody_else_has_locked_is_looked_at_soon() -> None:
+    assert 0 < looked(MeterWalk(), walked=Walked("m", more=False, busy=True)) < 0.02
+
+
+def test_a_worker_looks_when_a_rate_has_a_token_again_unless_others_take_them_all() -> None:
+    walk = MeterWalk()
+    waits = [looked(walk, Metered([], 0.001)) for _ in range(30)]
+    assert waits[:2] == [pytest.approx(0.001)] * 2
+    assert LONGEST_REST / 2 <= waits[-1] <= LONGEST_REST
+    assert looked(walk, Metered([], 60.0)) == pytest.approx(60.0)
