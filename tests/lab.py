@@ -147,10 +147,21 @@ class Ear:
         assert self._mesh.events.flush(TIMEOUT)
         return [event.name for event in self.events]
 
-    def heard(self, name: str) -> list[Event]:
-        """The events of a name that were heard so far."""
-        assert self._mesh.events.flush(TIMEOUT)
-        return [event for event in self.events if event.name == name]
+    def heard(self, name: str, count: int = 0) -> list[Event]:
+        """The events of a name that were heard so far; they come after the commit that they tell of.
+
+        Args:
+            name: The name.
+            count: At least so many are waited for.
+        """
+
+        def found() -> list[Event]:
+            assert self._mesh.events.flush(TIMEOUT)
+            return [event for event in self.events if event.name == name]
+
+        if count:
+            until(lambda: len(found()) >= count, what=f"{count} events {name}")
+        return found()
 
 
 class Gate:

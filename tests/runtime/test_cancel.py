@@ -230,7 +230,7 @@ def test_a_failing_branch_withdraws_what_waits_and_waits_for_what_runs(lab: Lab)
         ("runs", 1, "completed"),
         ("waits_for_a_worker", 1, "cancelled"),
     ]
-    assert [e.metadata["to_status"] for e in ear.heard("run.transition")] == ["running", "failing", "failed"]
+    assert [e.metadata["to_status"] for e in ear.heard("run.transition", 3)] == ["running", "failing", "failed"]
     check(lab)
 
 

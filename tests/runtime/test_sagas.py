@@ -84,8 +84,9 @@ def test_what_was_done_is_undone_with_what_there_was_then(lab: Lab) -> None:
     assert compensations(lab, run) == [("hotel", 1, "completed"), ("car", 1, "completed")]
     assert ended.context == {"car": key, "hotel": "h1"}, "what compensations return is not the run's"
     assert audits(lab, run) == ["compensating", "compensated"]
-    assert [e.name for e in ear.heard("compensation.completed")] == ["compensation.completed"] * 2
-    assert [e.metadata["to_status"] for e in ear.heard("run.transition")] == ["running", "compensating", "failed"]
+    assert [e.name for e in ear.heard("compensation.completed", 2)] == ["compensation.completed"] * 2
+    moves = [e.metadata["to_status"] for e in ear.heard("run.transition", 3)]
+    assert moves == ["running", "compensating", "failed"]
     shown = mesh.inspect_run(run.id, include_history=True).history
     assert shown is not None
     assert {s.step: s.status for s in shown.steps}["car"] == "compensated"
@@ -150,7 +151,7 @@ def test_one_that_fails_for_good_is_told_and_the_others_are_undone(lab: Lab) -> 
     assert ended.error is not None
     (told,) = ended.error["compensation_failures"]
     assert (told["step"], told["message"]) == ("hotel", "the hotel does not answer")
-    assert len(ear.heard("compensation.failed")) == 2
+    assert len(ear.heard("compensation.failed", 2)) == 2
     check(lab)
 
 

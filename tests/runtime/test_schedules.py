@@ -118,7 +118,7 @@ def test_a_worker_starts_a_run_for_a_nominal_time_and_tells_its_steps(lab: Lab) 
     assert run.history is not None
     assert run.history.step_runs[0].input == {"schedule": tick.to_json()}, "the history knows what the parameter was"
     assert lab.value("SELECT context->'schedule' FROM squidmesh.run_context") == tick.to_json()
-    assert [event.run_id for event in ear.heard("run.created")] == [run.id]
+    assert [event.run_id for event in ear.heard("run.created", 1)] == [run.id]
     schedule = mesh.schedules.get("digest/often")
     assert (schedule.next_at, schedule.last_at, schedule.last_run, schedule.skipped) == (at(2), at(1), run.id, 0)
 
