@@ -157,14 +157,16 @@ def drive(
     flow, script = as_flow(operation), _Script(schema, own_transaction=own_transaction, text=text)
     wire = _Wire(connection, pipeline=pipeline)
     try:
-        batch = next(flow)
-        while True:
-            batch = flow.send(wire.send(script.commands(batch), ahead=batch.ahead))
-    except StopIteration as stop:
-        if own_transaction and _in_transaction(connection):
-            wire.send([_COMMIT])  # the flow read, and found nothing to save
-        result: T = stop.value
-        return result
+        try:
+            batch = next(flow)
+            while True:
+                batch = flow.send(wire.send(script.commands(batch), ahead=batch.ahead))
+        except StopIteration as stop:
+            if own_transaction and _in_transaction(connection):
+                wire.send([_COMMIT])  # the flow read, and found nothing to save
+            wire.settle()
+            result: T = stop.value
+            return result
     except BaseException:
         wire.hang_up()
         if own_transaction and _in_transaction(connection):
@@ -221,14 +223,18 @@ class _Wire:
                 cursor.execute(command.sql, command.params)
             if ahead:
                 return []
-            if self._begun is not None:
-                self._begun.close()
-                self._begun = None
+            self.settle()
             rows = [cursor.fetchall() if _has_rows(cursor) else [] for cursor in cursors]
         except psycopg.OperationalError as error:
             self.hang_up()  # after which it is known whether the connection broke
             raise _lost(self._connection, commands, error) from error
         return [command.decode(found) for command, found in zip(commands, rows, strict=True) if command.decode]
+
+    def settle(self) -> None:
+        """Wait until the server has done all that was sent."""
+        if self._begun is not None:
+            self._begun.close()
+            self._begun = None
 
     def hang_up(self) -> None:
         """Within the handler of an error: end the round trip under way, whatever comes of it."""

@@ -9,11 +9,12 @@ import psycopg
 import pytest
 
 from squidmesh.errors import CommitUnknown, ConfigurationError, ConnectionUnusable
+from squidmesh.store.database import drive
 from squidmesh.store.runs import read_definitions, read_run, register_definition, start_runs
 from squidmesh.store.statements import Batch, Flow, Statement, ask, check_schema_name, sql_of
 from tests.proxy import Proxy
 from tests.store.drivers import AsyncDriver, Driver, Host, SyncDriver
-from tests.store.kit import CHANNEL, Session, new_runs, start
+from tests.store.kit import CHANNEL, SCHEMA, Session, new_runs, start
 from tests.waiting import TIMEOUT, until
 
 if TYPE_CHECKING:
@@ -146,7 +147,9 @@ def test_what_is_sent_ahead_belongs_to_the_flows_transaction(driver: Driver, sto
     assert written(store) == ["a", "b", "c", *(["d"] if ends == "with a last batch" else [])]
 
 
-@pytest.mark.parametrize("fault", ["sent ahead", "sent ahead of more", "waited for", "in the flow"])
+@pytest.mark.parametrize(
+    "fault", ["sent ahead", "sent ahead of more", "sent ahead of the end", "waited for", "in the flow"]
+)
 def test_an_error_undoes_what_was_sent_ahead(driver: Driver, store: Session, fault: str) -> None:
     def flow() -> Flow[None]:
         yield Batch((write("a"),), ahead=True)
@@ -154,6 +157,8 @@ def test_an_error_undoes_what_was_sent_ahead(driver: Driver, store: Session, fau
             raise LookupError("the flow itself")
         if fault.startswith("sent ahead"):
             yield Batch((fail(), write("b")), ahead=True)
+        if fault == "sent ahead of the end":
+            return
         if fault == "sent ahead of more":
             yield Batch((write("c"), write("d")), ahead=True)
         yield Batch((fail() if fault == "waited for" else write("e"), write("f")), last=True)
@@ -163,6 +168,19 @@ def test_an_error_undoes_what_was_sent_ahead(driver: Driver, store: Session, fau
     assert written(store) == []
     driver.run(write("next"))
     assert written(store) == ["next"]
+
+
+def test_an_error_that_comes_with_the_end_leaves_no_transaction_behind(store_dsn: str, store: Session) -> None:
+    """The worker's connections come from no pool that would clean them up."""
+
+    def flow() -> Flow[None]:
+        yield Batch((write("a"), fail()), ahead=True)
+
+    with psycopg.connect(store_dsn, autocommit=True) as connection:
+        with pytest.raises(psycopg.DataError):
+            drive(connection, flow(), SCHEMA)
+        assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+    assert written(store) == []
 
 
 def test_a_flow_may_go_without_the_database(driver: Driver) -> None:
@@ -245,6 +263,19 @@ def test_a_host_decides_when_it_is_committed(open_host: Callable[..., Host], sto
     assert (written(store), host.state()) == ([], "INTRANS")
     host.execute("COMMIT")
     assert written(store) == ["a", "b"]
+
+
+def test_nothing_is_on_its_way_when_a_flow_within_somebody_elses_transaction_has_ended(
+    store_dsn: str, store: Session
+) -> None:
+    def flow() -> Flow[None]:
+        yield Batch((write("a"),), ahead=True)
+
+    with psycopg.connect(store_dsn) as connection:
+        drive(connection, flow(), SCHEMA, own_transaction=False)
+        assert connection.info.pipeline_status is psycopg.pq.PipelineStatus.OFF
+        assert written(store) == []
+    assert written(store) == ["a"]
 
 
 def test_a_host_need_not_wait_for_what_is_sent_ahead_either(open_host: Callable[..., Host], store: Session) -> None:
