@@ -43,7 +43,7 @@ class LateWorker:
         dead: Whether it was declared dead.
         host: Its machine.
         pid: Its process.
-        late: Seconds since its lease ended.
+        late: Seconds since its lease ended, by the database's clock; below 0 if that was set back.
         silence: Seconds that it may be silent, where its lease says nothing.
     """
 
@@ -54,6 +54,11 @@ class LateWorker:
     pid: int
     late: float
     silence: float = 0.0
+
+    @property
+    def overdue(self) -> float:
+        """Seconds that it is late, as told to people."""
+        return max(self.late, 0.0)
 
 
 def register_worker(record: WorkerRecord, lease: float) -> Statement[None]:

@@ -153,11 +153,9 @@ class Caretaker:
         if not dead.dead and not self._link.ask(declare_dead(dead.id, dead.beats)):
             return
         if not dead.dead:
-            logger.error(
-                "worker %s on %s (pid %s) is dead: %.0f s late", dead.id, dead.host, dead.pid, max(dead.late, 0.0)
-            )
+            logger.error("worker %s on %s (pid %s) is dead: %.0f s late", dead.id, dead.host, dead.pid, dead.overdue)
             about = {"worker": str(dead.id), "host": dead.host, "pid": dead.pid}
-            self._engine.bus.emit([Event(WORKER_DECLARED_DEAD, None, about, {"late": max(dead.late, 0.0)})])
+            self._engine.bus.emit([Event(WORKER_DECLARED_DEAD, None, about, {"late": dead.overdue})])
         while jobs := self._link.ask(list_rescuable(dead.id)):
             plans = self._link.ask(rescue(self._engine.registry, dead, jobs, self._engine.channel))
             if not plans:

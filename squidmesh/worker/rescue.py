@@ -90,7 +90,7 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
         "worker": str(worker.id),
         "host": worker.host,
         "pid": worker.pid,
-        "late_seconds": round(max(worker.late, 0.0), 1),
+        "late_seconds": round(worker.overdue, 1),
     }
     cases = {run.id: Case(run=run) for run in runs}
     for job in current:
