@@ -35,6 +35,9 @@ COMPLETE: Final = "__complete__"
 COMPENSATION_RETRY: Final = Retry(max_attempts=3, backoff=Exponential(min=1, max=60))
 """How often a compensation is tried if nothing else is said."""
 
+LONGEST_NAME: Final = 100
+"""Characters of a name that code declares: of a workflow, a step, a key, or what steps share."""
+
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_VISIT_LIMIT: Final = 1000
 

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from squidmesh.definition import LONGEST_NAME
 from squidmesh.errors import ConfigurationError
 from squidmesh.retry import LONGEST_DELAY, Seconds, measured, seconds_of
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from squidmesh.records import JSON
-
-LONGEST_NAME: Final = 100
-"""Characters of what a limit or rate is called, and of its key's name: both are part of what is indexed."""
 
 LONGEST_KEY: Final = 200
 """Bytes of a key's value that are kept in a meter's name; of what is longer, a digest."""

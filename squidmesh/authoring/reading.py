@@ -17,6 +17,7 @@ from squidmesh.definition import (
     COMPLETE,
     DEFAULT_QUEUE,
     DEFAULT_VISIT_LIMIT,
+    LONGEST_NAME,
     Options,
     Step,
 )
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 Policy = TypeVar("Policy", Limit, Rate, Retry)
-
-LONGEST_NAME: Final = 100
 
 _HIGHEST_PRIORITY: Final = 2**15 - 1
 _MOST_VISITS: Final = 2**31 - 1
