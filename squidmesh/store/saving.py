@@ -108,7 +108,7 @@ def insert_audits(rows: Sequence[tuple[UUID, NewAudit]]) -> Statement[None]:
     params = {
         "run_ids": columns.ids(run_id for run_id, _ in rows),
         "seqs": columns.whole(a.seq for a in said),
-        "types": columns.texts(a.type for a in said),
+        "types": columns.words(a.type for a in said),
         "steps": columns.words(a.step for a in said),
         "actors": columns.texts(_json(a.actor) for a in said),
         "comments": columns.texts(a.comment for a in said),

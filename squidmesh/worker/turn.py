@@ -167,7 +167,8 @@ class Turn:
 
     def _save(self) -> list[Statement[Any]]:
         """The statements that save what was decided since the last time."""
-        plans, self._saved = self.plans[self._saved :], len(self.decided)
+        plans = [plan for plan, _ in self.decided[self._saved :]]
+        self._saved = len(self.decided)
         return save_plans(plans, self.engine.channel)
 
     def _conclude(self, plan: Plan, run: CarriedRun) -> None:
