@@ -48,6 +48,7 @@ class EventLoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._arrived: list[tuple[Ticket, Callable[[Ticket], None]]] = []
         self._tasks: dict[Ticket, asyncio.Task[None]] = {}
+        self._cancelled: set[Ticket] = set()
 
     def submit(self, ticket: Ticket, done: Callable[[Ticket], None]) -> None:
         """Run an async step; ``done`` is called on the loop's thread when it has ended."""
@@ -60,7 +61,7 @@ class EventLoopThread:
             loop.call_soon_threadsafe(self._begin)
 
     def cancel(self, ticket: Ticket) -> None:
-        """Cancel a step that runs, for real: CancelledError is raised in it."""
+        """Cancel a step that runs, for real: CancelledError is raised in it, however often this is said."""
         loop = self._loop
         if loop is not None:
             loop.call_soon_threadsafe(self._cancel, ticket)
@@ -82,10 +83,15 @@ class EventLoopThread:
         try:
             while self._loop is loop:
                 _run_until_stopped(loop)
+            for ticket in self._tasks:
+                self._cancel_once(ticket)
             # The pool's own tasks are needed until the steps have given their connections back.
-            _cancel_all(loop, set(self._tasks.values()))
+            _wait_for(loop, set(self._tasks.values()))
             loop.run_until_complete(self.pools.close_of_loop())
-            _cancel_all(loop, asyncio.all_tasks(loop))
+            rest = asyncio.all_tasks(loop)
+            for task in rest:
+                task.cancel()
+            _wait_for(loop, rest)
         finally:
             loop.close()
 
@@ -96,11 +102,17 @@ class EventLoopThread:
             self._tasks[ticket] = asyncio.ensure_future(self._perform(ticket, done))
 
     def _cancel(self, ticket: Ticket) -> None:
-        task = self._tasks.get(ticket)
         # A task that is cancelled before its first step never runs, so nobody would hear that it has ended; what has
         # not begun sees that it is not wanted when it does.
-        if task is not None and ticket.started is not None and not (ticket.permit is not None and ticket.permit.saving):
-            task.cancel()
+        if ticket.started is not None and not (ticket.permit is not None and ticket.permit.saving):
+            self._cancel_once(ticket)
+
+    def _cancel_once(self, ticket: Ticket) -> None:
+        # Each heartbeat says again what is not wanted, and so does the end of the worker: a second CancelledError would
+        # hit the step while it cleans up after the first.
+        if ticket in self._tasks and ticket not in self._cancelled:
+            self._cancelled.add(ticket)
+            self._tasks[ticket].cancel()
 
     async def _perform(self, ticket: Ticket, done: Callable[[Ticket], None]) -> None:
         started = ticket.started = self._monotonic()
@@ -109,6 +121,7 @@ class EventLoopThread:
         except BaseException as error:  # noqa: BLE001 - GeneratorExit gets past what a coroutine awaits
             happening = body.failure(error, ticket)
         self._tasks.pop(ticket, None)
+        self._cancelled.discard(ticket)
         done(body.note_time(ticket, happening, started, self._monotonic))
 
     async def _run_body(self, ticket: Ticket) -> Happening:
@@ -119,9 +132,7 @@ class EventLoopThread:
         return await body.run_async(ticket)
 
 
-def _cancel_all(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
+def _wait_for(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[None]]) -> None:
     if tasks:
         loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_MOMENT))
 

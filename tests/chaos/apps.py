@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Final
 from squidmesh import COMPLETE as END
 from squidmesh import Constant, Context, Limit, Outcome, Rate, Retry, Workflow, WorkflowWarning
 
-FOLDER = Path()
+FOLDER = Path(tempfile.gettempdir())
 SCHEMA = ""
 
 

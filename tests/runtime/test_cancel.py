@@ -133,6 +133,36 @@ def test_a_running_async_step_is_cancelled_for_real(lab: Lab) -> None:
     check(lab)
 
 
+def test_an_async_step_that_cleans_up_is_not_cancelled_again(lab: Lab) -> None:
+    """Each heartbeat finds the flag on its job; a second CancelledError would hit its cleaning up."""
+    begun, cleaning = threading.Event(), threading.Event()
+    go_on = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def work() -> dict[str, bool]:
+        loops.append(asyncio.get_running_loop())
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cleaning.set()
+            await go_on.wait()
+        return {"clean": True}
+
+    mesh = lab.mesh(single(work, "w"))
+    lab.worker(mesh, beat=0.05)
+    run = mesh.start_run("w")
+    assert begun.wait(20)
+    mesh.cancel_run(run.id)
+    assert cleaning.wait(20)
+    ((beats,),) = lab.rows("SELECT beats FROM squidmesh.workers")
+    until(lambda: lab.rows("SELECT beats FROM squidmesh.workers")[0][0] > beats + 3, what="heartbeats")
+    loops[0].call_soon_threadsafe(go_on.set)
+    ended = mesh.wait_for_run(run.id, 20)
+    assert (ended.status, ended.context) == (RunStatus.CANCELLED, {"clean": True})
+    check(lab)
+
+
 def test_claimed_ahead_jobs_of_a_cancelled_run_are_not_started(lab: Lab) -> None:
     """They are in a worker's hands, but their bodies have not begun: they never do."""
     gate, bodies = Gate(), Bodies()

@@ -155,16 +155,18 @@ def test_a_worker_is_a_context_manager(lab: Lab) -> None:
     assert lab.rows("SELECT id FROM squidmesh.workers") == []
 
 
-def test_async_steps_clean_up_when_the_worker_stops(lab: Lab, recwarn: pytest.WarningsRecorder) -> None:
-    """A step that is cut off gets its CancelledError, and time for its finally."""
-    begun, cleaned = threading.Event(), threading.Event()
+@pytest.mark.parametrize("rounds", [0, 1, 2, 3])
+def test_async_steps_clean_up_when_the_worker_stops(lab: Lab, rounds: int) -> None:
+    """A step that is cut off gets its CancelledError once, and time for its finally."""
+    begun, stopped, cleaned = threading.Event(), threading.Event(), threading.Event()
 
     async def work() -> None:
         begun.set()
         try:
             await asyncio.sleep(3600)
         finally:
-            for _ in range(3):
+            stopped.wait(20)  # the loop is told to stop while the step cleans up
+            for _ in range(rounds):
                 await asyncio.sleep(0)
             cleaned.set()
 
@@ -173,6 +175,7 @@ def test_async_steps_clean_up_when_the_worker_stops(lab: Lab, recwarn: pytest.Wa
     mesh.start_run("single")
     assert begun.wait(20)
     worker.stop(grace=0.0)
+    stopped.set()
     assert cleaned.wait(20)
 
 
