@@ -68,10 +68,9 @@ class EventLoopThread:
 
     def stop(self) -> None:
         """Cancel what runs and end the thread."""
-        with self._lock:
-            loop, self._loop = self._loop, None
+        loop = self._loop
         if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            loop.call_soon_threadsafe(self._end, loop)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         self._loop = loop = asyncio.new_event_loop()
@@ -94,6 +93,12 @@ class EventLoopThread:
             _wait_for(loop, rest)
         finally:
             loop.close()
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        # On the loop itself: were it said from elsewhere, the loop could take it for the end before it is told to stop,
+        # and be stopped while it waits for its steps to clean up.
+        self._loop = None
+        loop.stop()
 
     def _begin(self) -> None:
         with self._lock:

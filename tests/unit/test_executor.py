@@ -8,12 +8,14 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from squidmesh import SquidMesh
 from squidmesh.planner.outcome import Unknown
 from squidmesh.records import JobKind, Lane
 from squidmesh.store.jobs import Material
 from squidmesh.worker.carried import CarriedRun
 from squidmesh.worker.eventloop import EventLoopThread
 from squidmesh.worker.executor import Executor
+from squidmesh.worker.pools import Pools
 from squidmesh.worker.settings import WorkerSettings
 from squidmesh.worker.ticket import Ticket
 from squidmesh.worker.watchdog import Watchdog
@@ -43,23 +45,27 @@ def new_ticket(slot: int) -> Ticket:
     )
 
 
-def test_no_second_thread_is_made_before_the_first_one_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def threads_begin_late(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Threads that are started from now on are listed here, and begin when the test calls their ``begin``."""
     made: list[Any] = []
 
     class LateThread(threading.Thread):
-        """Begins when the test says so."""
-
         def start(self) -> None:
             made.append(self)
 
         def begin(self) -> None:
             super().start()
 
+    monkeypatch.setattr(threading, "Thread", LateThread)
+    return made
+
+
+def test_no_second_thread_is_made_before_the_first_one_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = threads_begin_late(monkeypatch)
     finished: SimpleQueue[Ticket] = SimpleQueue()
     watchdog = Watchdog(lambda _: None, time.monotonic)
     settings = WorkerSettings(queues={"q": 10})
     executor = Executor(settings, EventLoopThread(watchdog, time.monotonic), watchdog, finished.put, time.monotonic)
-    monkeypatch.setattr(threading, "Thread", LateThread)
 
     executor.submit([new_ticket(slot) for slot in range(5)])
     executor.submit([new_ticket(slot) for slot in range(5, 10)])
@@ -97,3 +103,16 @@ def test_an_async_step_that_is_cancelled_before_it_has_begun_is_heard_of() -> No
     go_on.set()
 
     assert [finished.get(timeout=10).slot for _ in range(2)] == [0, 1]
+
+
+def test_a_loop_that_is_stopped_before_its_thread_has_begun_ends_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not stopped once more while it waits for its steps to clean up: an error in its thread fails this test."""
+    made = threads_begin_late(monkeypatch)
+    watchdog = Watchdog(lambda _: None, time.monotonic)
+    loop, finished = EventLoopThread(watchdog, time.monotonic), SimpleQueue[Ticket]()
+    loop.pools = Pools(SquidMesh("").address, {"q": 1})
+    loop.submit(new_ticket(0), finished.put)
+    loop.stop()
+    made[0].begin()
+    made[0].join(timeout=10)
+    assert not made[0].is_alive()
