@@ -13,10 +13,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from squidmesh.context import Context
 
-current_step: Final[ContextVar[Context | None]] = ContextVar("squidmesh_step", default=None)
-"""The step that runs in this thread or task."""
+current_step: Final[ContextVar[Callable[[], Context] | None]] = ContextVar("squidmesh_step", default=None)
+"""Makes the context of the step that runs in this thread or task: most steps log nothing."""
 
 FIELDS: Final = ("run_id", "workflow", "trigger", "step", "attempt")
 
@@ -26,7 +28,8 @@ class StepFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record through, with the fields added where they are not there already."""
-        step = current_step.get()
+        context = current_step.get()
+        step = None if context is None else context()
         for name in FIELDS:
             if not hasattr(record, name):
                 setattr(record, name, getattr(step, name, None))

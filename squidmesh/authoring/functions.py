@@ -77,12 +77,12 @@ class StepFunction(StepReference, Generic[P, R_co]):
         """Call the function, as if it were no step."""
         return self.function(*args, **kwargs)
 
-    def bind(self, state: Mapping[str, JSON], context: Context) -> dict[str, object]:
+    def bind(self, state: Mapping[str, JSON], context: Callable[[], Context]) -> dict[str, object]:
         """The arguments to call the function with. Values may be the very objects in ``state``.
 
         Args:
             state: The payload overlaid with what earlier steps returned.
-            context: What a parameter annotated ``Context`` receives.
+            context: Makes what a parameter annotated ``Context`` receives; most functions have none.
 
         Raises:
             InvalidInput: Keys are missing or do not fit; with all of them.
@@ -105,9 +105,9 @@ class StepFunction(StepReference, Generic[P, R_co]):
         if self.takes_all:
             problems += self._bind_rest(state, arguments)
         if missing or problems:
-            self._refuse(missing, problems, state, context)
+            self._refuse(missing, problems, state, context().payload)
         if self.context_parameter is not None:
-            arguments[self.context_parameter] = context
+            arguments[self.context_parameter] = context()
         return arguments
 
     def _bind_rest(self, state: Mapping[str, JSON], arguments: dict[str, object]) -> list[Problem]:
@@ -125,21 +125,21 @@ class StepFunction(StepReference, Generic[P, R_co]):
         return problems
 
     def _refuse(
-        self, missing: list[str], problems: list[Problem], state: Mapping[str, JSON], context: Context
+        self, missing: list[str], problems: list[Problem], state: Mapping[str, JSON], payload: Mapping[str, JSON]
     ) -> NoReturn:
-        returned = [key for key in state if key not in context.payload]
+        returned = [key for key in state if key not in payload]
         said = [f"{name!r} is missing" for name in missing]
         said += [f"{path!r} {text}" for path, text in problems]
         details: JSONObject = {
             "step": self.name,
             "missing_keys": missing,
             "invalid_keys": dict(problems),
-            "payload_keys": list(context.payload),
+            "payload_keys": list(payload),
             "returned_keys": returned,
         }
         raise InvalidInput(
             f"step {self.name!r} cannot be run with what is there: {'; '.join(said)}. "
-            f"The payload has: {_labels(context.payload)}. Steps that ran returned: {_labels(returned)}",
+            f"The payload has: {_labels(payload)}. Steps that ran returned: {_labels(returned)}",
             details=details,
             retryable=False,
         )

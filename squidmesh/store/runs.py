@@ -12,7 +12,16 @@ from squidmesh.planner.facts import Completion, KeptSignal
 from squidmesh.records import hot_record
 from squidmesh.store import columns
 from squidmesh.store.codec import encode
-from squidmesh.store.rows import attempt_of, audit_of, instant, locked_run_of, optional, run_of, step_state_of
+from squidmesh.store.rows import (
+    attempt_of,
+    audit_of,
+    instant,
+    locked_run_of,
+    locked_runs_of,
+    optional,
+    run_of,
+    step_state_of,
+)
 from squidmesh.store.statements import Statement, nothing
 
 if TYPE_CHECKING:
@@ -130,7 +139,7 @@ def _created_at(rows: Rows) -> datetime:
 
 def lock_runs(run_ids: Sequence[UUID]) -> Statement[list[LockedRun]]:
     """Lock runs without waiting; those that somebody else holds are left out."""
-    return Statement("lock_runs", {"ids": columns.ids(run_ids)}, lambda rows: [locked_run_of(row) for row in rows])
+    return Statement("lock_runs", {"ids": columns.ids(run_ids)}, locked_runs_of)
 
 
 def lock_run(run_id: UUID) -> Statement[LockedRun | None]:

@@ -88,19 +88,17 @@ def perform(ticket: Ticket) -> Happening:
 
 def _arguments(ticket: Ticket, function: StepFunction[..., object]) -> dict[str, object]:
     """What a body is called with, in objects of its own: one that changes its input must not change that of others."""
-    context, state = ticket.context(), ticket.state
-    if function.context_parameter is not None:
-        context = OwnContext.of(context)
+    state = ticket.state
     if function.takes_all:
         state = own(state)
     else:
         state = {p.name: own(state[p.name]) for p in function.takes if p.name in state}
-    current_step.set(context)
+    current_step.set(ticket.context)
     try:
-        return function.bind(state, context)
+        return function.bind(state, lambda: OwnContext.of(ticket.context()))
     except InvalidInput:
         # Once more with everything, for an error that says what there would have been.
-        return function.bind(ticket.state, context)
+        return function.bind(ticket.state, ticket.context)
 
 
 def _log_fields(ticket: Ticket) -> dict[str, object]:

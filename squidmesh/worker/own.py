@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from squidmesh.records import JSON, JSONObject
 
 _COPIED: Final = ("payload", "state")
+_TAKEN_OVER: Final = tuple(field.name for field in fields(Context) if field.name not in _COPIED)
 
 
 def own(value: JSON) -> JSON:
@@ -36,9 +37,8 @@ class OwnContext(Context):
         """The same context for one body."""
         found = object.__new__(cls)
         object.__setattr__(found, "_shared", shared)
-        for field in fields(Context):
-            if field.name not in _COPIED:
-                object.__setattr__(found, field.name, getattr(shared, field.name))
+        for name in _TAKEN_OVER:
+            object.__setattr__(found, name, getattr(shared, name))
         return found
 
     def __getattr__(self, name: str) -> Any:

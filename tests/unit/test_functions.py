@@ -83,7 +83,7 @@ def test_parameters_are_filled_by_name_and_read_by_their_annotations() -> None:
         "deep": 1,
         "unwanted": object(),
     }
-    arguments = step(typed).bind(state, CONTEXT)
+    arguments = step(typed).bind(state, lambda: CONTEXT)
     assert arguments == {
         "invoice": Invoice(7, date(2025, 3, 31)),
         "price": 3.0,
@@ -96,19 +96,19 @@ def test_parameters_are_filled_by_name_and_read_by_their_annotations() -> None:
 
 
 def test_an_absent_key_with_a_default_is_left_to_the_function() -> None:
-    assert step(optional).bind({"a": 1}, CONTEXT) == {"a": 1}
-    assert step(optional).bind({"a": 1, "c": "c", "b": 5}, CONTEXT) == {"a": 1, "b": 5, "c": "c"}
+    assert step(optional).bind({"a": 1}, lambda: CONTEXT) == {"a": 1}
+    assert step(optional).bind({"a": 1, "c": "c", "b": 5}, lambda: CONTEXT) == {"a": 1, "b": 5, "c": "c"}
 
 
 def test_a_null_is_a_value_and_needs_to_fit() -> None:
     with pytest.raises(InvalidInput, match="'b' must be an int, not null"):
-        step(optional).bind({"a": 1, "b": None}, CONTEXT)
+        step(optional).bind({"a": 1, "b": None}, lambda: CONTEXT)
 
 
 def test_the_context_goes_to_the_parameter_annotated_with_it_and_is_no_key() -> None:
     declared = step(with_context)
     assert [taken.name for taken in declared.takes] == ["a", "state"]
-    assert declared.bind({"a": 1, "state": "CA", "context": "a key of that name"}, CONTEXT) == {
+    assert declared.bind({"a": 1, "state": "CA", "context": "a key of that name"}, lambda: CONTEXT) == {
         "a": 1,
         "state": "CA",
         "context": CONTEXT,
@@ -118,25 +118,25 @@ def test_the_context_goes_to_the_parameter_annotated_with_it_and_is_no_key() -> 
 def test_two_stars_take_every_key_that_no_parameter_takes() -> None:
     declared = step(everything)
     assert declared.takes_all
-    bound = declared.bind({"a": 1, "b": 2, "context": "a key of that name", "c": None}, CONTEXT)
+    bound = declared.bind({"a": 1, "b": 2, "context": "a key of that name", "c": None}, lambda: CONTEXT)
     assert bound == {"a": 1, "b": 2, "c": None, "context": CONTEXT}
 
 
 def test_the_annotation_of_two_stars_holds_for_each_value() -> None:
-    assert step(all_texts).bind({"a": "x"}, CONTEXT) == {"a": "x"}
+    assert step(all_texts).bind({"a": "x"}, lambda: CONTEXT) == {"a": "x"}
     with pytest.raises(InvalidInput, match="'b' must be text, not int; 'c' must be text, not a list"):
-        step(all_texts).bind({"a": "x", "b": 1, "c": []}, CONTEXT)
+        step(all_texts).bind({"a": "x", "b": 1, "c": []}, lambda: CONTEXT)
 
 
 def test_a_step_without_parameters_takes_nothing() -> None:
-    assert step(nothing).bind({"a": 1}, CONTEXT) == {}
+    assert step(nothing).bind({"a": 1}, lambda: CONTEXT) == {}
 
 
 def test_all_that_is_missing_or_does_not_fit_is_told_at_once_with_what_is_there() -> None:
     """And the run cannot mend it by trying again."""
     state = {"account": "a1", "price": "much", "invoice": {"number": "7", "due": "soon"}, "none": None, "deep": 1}
     with pytest.raises(InvalidInput) as caught:
-        step(typed).bind(state, context(account="a1", price="much"))
+        step(typed).bind(state, lambda: context(account="a1", price="much"))
     error = caught.value
     assert error.retryable is False
     assert error.details == {
@@ -160,7 +160,7 @@ def test_all_that_is_missing_or_does_not_fit_is_told_at_once_with_what_is_there(
 
 def test_with_nothing_there_the_message_says_so() -> None:
     with pytest.raises(InvalidInput, match=r"The payload has: nothing\. Steps that ran returned: nothing$"):
-        step(optional).bind({}, CONTEXT)
+        step(optional).bind({}, lambda: CONTEXT)
 
 
 def test_what_was_bound_is_what_the_function_is_called_with() -> None:
@@ -168,4 +168,4 @@ def test_what_was_bound_is_what_the_function_is_called_with() -> None:
         return {"sum": a + sum(more.values()) + context.attempt}
 
     declared = step(add)
-    assert declared.call(**declared.bind({"a": 1, "b": 2}, CONTEXT)) == {"sum": 4}
+    assert declared.call(**declared.bind({"a": 1, "b": 2}, lambda: CONTEXT)) == {"sum": 4}

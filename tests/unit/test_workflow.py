@@ -162,7 +162,7 @@ def test_a_partial_takes_what_it_has_not_been_given() -> None:
     workflow = Workflow("orders")
     step = workflow.step(name="charge")(functools.partial(charge, currency="EUR"))
     assert [taken.name for taken in step.takes] == ["amount"]
-    assert step.bind({"amount": 3, "currency": "USD", "else": 1}, context()) == {"amount": 3, "else": 1}
+    assert step.bind({"amount": 3, "currency": "USD", "else": 1}, context) == {"amount": 3, "else": 1}
 
 
 def test_a_wrapped_function_takes_what_the_inner_one_takes() -> None:
@@ -211,7 +211,7 @@ def test_annotations_may_name_what_is_local_where_the_step_is_declared() -> None
         return {"total": local.number}
 
     step = workflow.functions["add"]
-    assert step.bind({"local": {"number": 3}}, context()) == {"local": Local(3)}
+    assert step.bind({"local": {"number": 3}}, context) == {"local": Local(3)}
     assert step.signature.returns.keys == {"total"}
 
 
