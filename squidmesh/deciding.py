@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from squidmesh.planner.graph import Graph
-    from squidmesh.planner.plan import LockedRun, Plan
-    from squidmesh.records import Job
+    from squidmesh.planner.plan import LiveJob, LockedRun, Plan
     from squidmesh.store.statements import Flow, Statement
 
-    Decision: TypeAlias = Callable[[Graph, LockedRun, Mapping[int, Job], Facts], Plan | None]
+    Decision: TypeAlias = Callable[[Graph, LockedRun, Mapping[int, LiveJob], Facts], Plan | None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Locked:
     """
 
     run: LockedRun
-    jobs: dict[int, Job] = field(default_factory=dict[int, "Job"])
+    jobs: dict[int, LiveJob] = field(default_factory=dict[int, "LiveJob"])
     facts: Facts = field(default_factory=lambda: NO_FACTS)
 
     @property

@@ -263,8 +263,8 @@ def handed_out(tickets: Iterable[Ticket]) -> Iterator[Event]:
             moved = {"from_status": run.status, "to_status": str(RunStatus.RUNNING)}
             yield Event(RUN_TRANSITION, run.run_id, {**about, **moved})
             run.status = str(RunStatus.RUNNING)
-        where = {"step": ticket.step_name, "visit": ticket.visit, "attempt": ticket.attempt}
-        undoing = ticket.kind == JobKind.COMPENSATION
+        where = {"step": ticket.job.step, "visit": ticket.job.visit, "attempt": ticket.job.attempt}
+        undoing = ticket.job.kind == JobKind.COMPENSATION
         yield Event(COMPENSATION_STARTED if undoing else STEP_STARTED, run.run_id, {**about, **where})
 
 
@@ -273,7 +273,7 @@ def discarded(tickets: Iterable[Ticket]) -> Iterator[Event]:
     for ticket in tickets:
         run = ticket.run
         about: JSONObject = {"workflow": run.workflow, "trigger": run.trigger, "status": str(run.status)}
-        where = {"step": ticket.step_name, "slot": ticket.slot, "claim": ticket.claim}
+        where = {"step": ticket.job.step, "slot": ticket.job.slot, "claim": ticket.job.claim}
         yield Event(STEP_DISCARDED, run.run_id, {**about, **where})
 
 

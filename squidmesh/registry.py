@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from squidmesh.authoring.functions import StepFunction
     from squidmesh.meters import Metering
-    from squidmesh.records import Job, JSONObject
+    from squidmesh.planner.plan import LiveJob
+    from squidmesh.records import JSONObject
     from squidmesh.store.statements import Flow
     from squidmesh.workflow import Workflow
 
@@ -127,7 +128,7 @@ def learn_graphs(registry: Registry, fingerprints: Iterable[str]) -> Flow[None]:
         registry.learn((yield from ask(read_definitions(missing))))
 
 
-def strange_graph(workflow: str, jobs: Iterable[Job]) -> Graph:
+def strange_graph(workflow: str, jobs: Iterable[LiveJob]) -> Graph:
     """A stand-in for a graph that this code cannot read: enough to park the jobs for a worker that can."""
     return Graph(
         Definition(workflow, tuple(Step(name=name) for name in {job.step for job in jobs}), ()), readable=False

@@ -238,7 +238,7 @@ def example_calls() -> dict[Callable[..., Any], tuple[Any, ...]]:
         sight.read_explanation: (run,),
         runs.register_definition: ("f", "w", {}),
         runs.read_definitions: (["f"],),
-        jobs.read_jobs: ([(run, 0)],),
+        jobs.check_fences: (worker, [(run, a_job(0))]),
         jobs.lock_jobs: ([run],),
         jobs.claim_jobs: (worker, 1, room),
         jobs.adopt_jobs: (worker, 1, room, ["w/s"]),

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from squidmesh.planner.facts import Facts
     from squidmesh.planner.graph import Graph
-    from squidmesh.planner.plan import LockedRun, Plan
-    from squidmesh.records import JSON, Attempt, Job
+    from squidmesh.planner.plan import LiveJob, LockedRun, Plan
+    from squidmesh.records import JSON, Attempt
 
 
 DONE: Final = (AttemptStatus.COMPLETED, AttemptStatus.ABANDONED)
@@ -35,7 +35,7 @@ DONE: Final = (AttemptStatus.COMPLETED, AttemptStatus.ABANDONED)
 def plan_retry(
     graph: Graph,
     run: LockedRun,
-    jobs: Mapping[int, Job],
+    jobs: Mapping[int, LiveJob],
     facts: Facts,
     *,
     since: Sequence[Attempt],

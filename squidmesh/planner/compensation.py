@@ -17,7 +17,8 @@ from squidmesh.states import AttemptStatus, RunStatus
 
 if TYPE_CHECKING:
     from squidmesh.planner.draft import Draft
-    from squidmesh.records import Job, JSONObject
+    from squidmesh.planner.plan import LiveJob
+    from squidmesh.records import JSONObject
 
 FAILURES: Final = "compensation_failures"
 """The key of a run's error under which compensations stand that failed."""
@@ -42,7 +43,7 @@ def begin(draft: Draft) -> None:
         _schedule(draft, newest)
 
 
-def ended(draft: Draft, job: Job, error: JSONObject | None) -> None:
+def ended(draft: Draft, job: LiveJob, error: JSONObject | None) -> None:
     """A compensation has ended, and its job has left: the next one, or the end.
 
     Args:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from squidmesh.planner.facts import Facts
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.outcome import Output
-    from squidmesh.planner.plan import LockedRun, Plan
-    from squidmesh.records import JSON, Job, JSONObject
+    from squidmesh.planner.plan import LiveJob, LockedRun, Plan
+    from squidmesh.records import JSON, JSONObject
 
 DECIDABLE: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.RETRYING, RunStatus.PAUSED)
 RESOLUTIONS: Final = ("rerun", "completed", "failed")
@@ -61,7 +61,7 @@ class Vote:
 def plan_review(
     graph: Graph,
     run: LockedRun,
-    jobs: Mapping[int, Job],
+    jobs: Mapping[int, LiveJob],
     facts: Facts,
     *,
     approve: bool,
@@ -119,7 +119,7 @@ def plan_review(
 def plan_unblock(
     graph: Graph,
     run: LockedRun,
-    jobs: Mapping[int, Job],
+    jobs: Mapping[int, LiveJob],
     facts: Facts,
     *,
     step: str | None,
@@ -163,7 +163,7 @@ def plan_unblock(
     return finish(draft).conclude()
 
 
-def _resolution(job: Job, given: str | None, output: Output | None) -> str:
+def _resolution(job: LiveJob, given: str | None, output: Output | None) -> str:
     if given is None and job.reason == ParkedReason.QUARANTINED:
         given = "rerun"
     if given not in RESOLUTIONS:
@@ -177,7 +177,7 @@ def _resolution(job: Job, given: str | None, output: Output | None) -> str:
     return given
 
 
-def _resolve(draft: Draft, job: Job, resolution: str, output: Output | None, remark: Remark) -> None:
+def _resolve(draft: Draft, job: LiveJob, resolution: str, output: Output | None, remark: Remark) -> None:
     step = draft.graph.steps[job.step]
     if resolution == "rerun":
         lane = lane_of(job.kind, irreversible=step.irreversible)  # its worker files it under what it shares
@@ -202,7 +202,7 @@ def _resolve(draft: Draft, job: Job, resolution: str, output: Output | None, rem
 def plan_signal(
     graph: Graph,
     run: LockedRun,
-    jobs: Mapping[int, Job],
+    jobs: Mapping[int, LiveJob],
     facts: Facts,
     *,
     name: str,
@@ -250,11 +250,11 @@ def plan_signal(
     return finish(draft).conclude()
 
 
-def _waits_for(graph: Graph, job: Job, name: str) -> bool:
+def _waits_for(graph: Graph, job: LiveJob, name: str) -> bool:
     return job.kind == JobKind.SIGNAL and graph.steps[job.step].settings["signal"] == name
 
 
-def _audit(draft: Draft, type_: str, job: Job, remark: Remark, **known: JSON) -> None:
+def _audit(draft: Draft, type_: str, job: LiveJob, remark: Remark, **known: JSON) -> None:
     draft.audit(
         type_,
         job.step,
@@ -266,16 +266,16 @@ def _audit(draft: Draft, type_: str, job: Job, remark: Remark, **known: JSON) ->
     )
 
 
-def _is_approval(graph: Graph, job: Job) -> bool:
+def _is_approval(graph: Graph, job: LiveJob) -> bool:
     return job.kind == JobKind.GATE and graph.steps[job.step].kind is StepKind.APPROVAL
 
 
-def _can_be_unblocked(graph: Graph, job: Job) -> bool:
+def _can_be_unblocked(graph: Graph, job: LiveJob) -> bool:
     trouble = job.state is JobState.PARKED and job.reason is not None and ParkedReason(job.reason).is_trouble
     return trouble or (job.kind == JobKind.GATE and graph.steps[job.step].kind is StepKind.PAUSE)
 
 
-def _find(draft: Draft, verb: str, step: str | None, fits: Callable[[Graph, Job], bool]) -> Job:
+def _find(draft: Draft, verb: str, step: str | None, fits: Callable[[Graph, LiveJob], bool]) -> LiveJob:
     """The job that is meant: of several visits to one step the oldest."""
     graph, run, jobs = draft.graph, draft.run, draft.jobs
     undoing = run.status is RunStatus.COMPENSATING and verb == "unblock"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from squidmesh.planner.facts import Facts
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.outcome import Finding, Output
-    from squidmesh.records import JSON, Job, JSONObject
+    from squidmesh.planner.plan import LiveJob
+    from squidmesh.records import JSON, JSONObject
 
 SNAPSHOT_FACTOR: Final = 4
 """The outputs since the last snapshot may outweigh it, or the largest of them, this many times: else a single large
@@ -49,7 +50,7 @@ class Draft:
         facts: What else was read of it.
     """
 
-    def __init__(self, graph: Graph, run: LockedRun, jobs: Mapping[int, Job], facts: Facts) -> None:
+    def __init__(self, graph: Graph, run: LockedRun, jobs: Mapping[int, LiveJob], facts: Facts) -> None:
         self.graph = graph
         self.run = run
         self.jobs = jobs
@@ -85,7 +86,7 @@ class Draft:
 
     def record(
         self,
-        job: Job | NextJob,
+        job: LiveJob,
         status: AttemptStatus,
         finding: Finding | None = None,
         *,
@@ -155,7 +156,7 @@ class Draft:
         self._count(job, +1)
         self.next[job.slot] = job
 
-    def leave(self, job: Job | NextJob) -> None:
+    def leave(self, job: LiveJob) -> None:
         """The step is not live any more."""
         self.progress.leave(self.graph, job.step)
         if self.progress.retried:
@@ -164,29 +165,29 @@ class Draft:
         self.next[job.slot] = None
         self.freed.append(job.slot)
 
-    def again(self, job: Job, changed: NextJob) -> None:
+    def again(self, job: LiveJob, changed: NextJob) -> None:
         """The same visit goes on as ``changed`` says: another attempt, later, or elsewhere."""
         self._count(job, -1)
         self._count(changed, +1)
         self.next[job.slot] = changed
 
-    def park(self, job: Job, reason: ParkedReason) -> None:
+    def park(self, job: LiveJob, reason: ParkedReason) -> None:
         """The job waits for somebody."""
         self.again(job, replace(NextJob.same(job), state=JobState.PARKED, reason=reason))
         if reason.needs_human:
             self.trouble(job, reason)
 
-    def pause(self, job: Job, seconds: float) -> None:
+    def pause(self, job: LiveJob, seconds: float) -> None:
         """Nothing that shares the job's rate or limit may begin for some time; if it has none, it alone waits."""
         if job.meters is not None and (name := meter_to_pause(job.meters)):
             self.pauses = (*self.pauses, (name, seconds))
 
-    def trouble(self, job: Job | NextJob, reason: ParkedReason) -> None:
+    def trouble(self, job: LiveJob, reason: ParkedReason) -> None:
         """A person is needed, because something went wrong with the job."""
         self.attention = reason
         self.audit("paused", job.step, visit=job.visit, reason=reason)
 
-    def _count(self, job: Job | NextJob, by: int) -> None:
+    def _count(self, job: LiveJob, by: int) -> None:
         """Count a job among those for which the run waits: for a human, or else for a further attempt."""
         if job.kind is JobKind.STEP and job.state is not JobState.PARKED:
             if job.attempt > 1:  # nearly all jobs are looked at no further

@@ -6,7 +6,7 @@ A plan writes one run. The save path writes many plans at once, set-wise, and kn
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from squidmesh.records import JobKind, Lane, hot_record
 from squidmesh.states import AttemptStatus, JobState, RunStatus, shown_status
@@ -140,7 +140,7 @@ class NextJob:
     meters: str | None = None
 
     @staticmethod
-    def same(job: Job) -> NextJob:
+    def same(job: LiveJob) -> NextJob:
         """The same visit of the same step, ready at once."""
         return NextJob(
             slot=job.slot,
@@ -159,10 +159,19 @@ class NextJob:
             meters=job.meters,
         )
 
+    @property
+    def started(self) -> bool:
+        """Whether it is marked as started: whoever claims it begins with it at once."""
+        return self.state is JobState.CLAIMED and self.lane is not Lane.AHEAD
+
     def after(self, delay: float) -> NextJob:
         """This job, after sleeping ``delay`` seconds."""
         self.delay, self.state = delay, JobState.SLEEPING if delay > 0 else JobState.READY
         return self
+
+
+LiveJob: TypeAlias = "Job | NextJob"
+"""A live job: as it was read, or as it was written by who has it since."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from squidmesh.planner.graph import Graph
     from squidmesh.planner.outcome import Finding, Output
-    from squidmesh.planner.plan import LockedRun, Plan
-    from squidmesh.records import JSON, Job, JSONObject
+    from squidmesh.planner.plan import LiveJob, LockedRun, Plan
+    from squidmesh.records import JSON, JSONObject
 
 CRASH_BUDGET: Final = 3
 """How often a worker may die with a step that was marked as started."""
@@ -61,7 +61,7 @@ def plan_start(graph: Graph, run: LockedRun) -> StartPlan:
 def plan_findings(
     graph: Graph,
     run: LockedRun,
-    jobs: Mapping[int, Job],
+    jobs: Mapping[int, LiveJob],
     findings: Iterable[Finding],
     facts: Facts | None = None,
     *,
@@ -99,7 +99,7 @@ def plan_findings(
 def plan_cancel(
     graph: Graph,
     run: LockedRun,
-    jobs: Mapping[int, Job],
+    jobs: Mapping[int, LiveJob],
     facts: Facts,
     *,
     actor: JSON,
@@ -174,12 +174,12 @@ def finish(draft: Draft) -> Draft:
     return draft
 
 
-def _fence_holds(job: Job, finding: Finding) -> bool:
+def _fence_holds(job: LiveJob, finding: Finding) -> bool:
     """Whether the job is still the finder's: nobody rescued it or handed it out again since."""
     return job.state is JobState.CLAIMED and job.worker == finding.worker and job.claim == finding.claim
 
 
-def _settle_ending(draft: Draft, job: Job, finding: Finding) -> None:
+def _settle_ending(draft: Draft, job: LiveJob, finding: Finding) -> None:
     """In a run that is ending, a result is recorded and starts nothing."""
     if job.kind == JobKind.TIMER:
         draft.next[job.slot] = None
@@ -197,7 +197,7 @@ def _settle_ending(draft: Draft, job: Job, finding: Finding) -> None:
     draft.leave(job)
 
 
-def _settle(draft: Draft, job: Job, finding: Finding) -> None:
+def _settle(draft: Draft, job: LiveJob, finding: Finding) -> None:
     """Turn one happening into what follows from it."""
     match finding.happening:
         case Completed(output, outcome):
@@ -222,19 +222,19 @@ def _settle(draft: Draft, job: Job, finding: Finding) -> None:
             draft.park(job, ParkedReason.QUARANTINED)
 
 
-def _give_back(draft: Draft, job: Job, given_back: Returned | Filed) -> None:
+def _give_back(draft: Draft, job: LiveJob, given_back: Returned | Filed) -> None:
     again = NextJob.same(job)
     draft.again(job, filed(again, given_back.meters, draft.graph) if isinstance(given_back, Filed) else again)
 
 
-def _defer(draft: Draft, job: Job, deferred: Deferred) -> None:
+def _defer(draft: Draft, job: LiveJob, deferred: Deferred) -> None:
     if deferred.pause:
         draft.pause(job, deferred.delay)
     later = replace(NextJob.same(job), defers=job.defers + 1, reason=deferred.reason).after(deferred.delay)
     draft.again(job, later)
 
 
-def _complete(draft: Draft, job: Job, finding: Finding, outcome: str, output: Output | None) -> None:
+def _complete(draft: Draft, job: LiveJob, finding: Finding, outcome: str, output: Output | None) -> None:
     draft.record(job, AttemptStatus.COMPLETED, finding, outcome=outcome, output=output)
     draft.leave(job)
     if job.kind == JobKind.COMPENSATION:
@@ -243,7 +243,7 @@ def _complete(draft: Draft, job: Job, finding: Finding, outcome: str, output: Ou
         lead_on(draft, job.step, outcome)
 
 
-def _elapse(draft: Draft, job: Job, finding: Finding) -> None:
+def _elapse(draft: Draft, job: LiveJob, finding: Finding) -> None:
     """A wait is over; or nobody decided, nothing came, or the run did not end in time."""
     if job.kind == JobKind.WAIT:
         _complete(draft, job, finding, Outcome.OK, None)
@@ -265,7 +265,7 @@ def _elapse(draft: Draft, job: Job, finding: Finding) -> None:
         lead_on(draft, job.step, Outcome.TIMEOUT, error)
 
 
-def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed | TimedOut) -> None:
+def _fail(draft: Draft, job: LiveJob, finding: Finding, failed: Failed | TimedOut) -> None:
     """Another attempt, else the error transition, else the run fails."""
     if isinstance(failed, TimedOut):
         failed = Failed(failed.error, failed.retryable, chance=failed.chance)
@@ -292,7 +292,7 @@ def _fail(draft: Draft, job: Job, finding: Finding, failed: Failed | TimedOut) -
         fail_for_good(draft, job, error)
 
 
-def fail_for_good(draft: Draft, job: Job, error: JSONObject) -> None:
+def fail_for_good(draft: Draft, job: LiveJob, error: JSONObject) -> None:
     """A visit has failed, which is recorded, and is not tried again."""
     draft.leave(job)
     if job.kind == JobKind.COMPENSATION:
@@ -301,7 +301,7 @@ def fail_for_good(draft: Draft, job: Job, error: JSONObject) -> None:
         lead_on(draft, job.step, Outcome.ERROR, {**error, "step": job.step})
 
 
-def _abandon(draft: Draft, job: Job, finding: Finding, abandoned: Abandoned) -> None:
+def _abandon(draft: Draft, job: LiveJob, finding: Finding, abandoned: Abandoned) -> None:
     """Run it again, more carefully; or ask a human, when that could do harm."""
     if job.kind in BODILESS:
         draft.again(job, NextJob.same(job))  # nothing was executing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 from uuid import UUID
 
 from squidmesh.records import JobKind, hot_record
@@ -16,8 +16,11 @@ from squidmesh.store.statements import Statement, nothing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from squidmesh.planner.plan import LiveJob
     from squidmesh.records import Job, JSONObject, Lane
     from squidmesh.store.statements import Row, Rows
+
+J = TypeVar("J", bound="LiveJob")
 
 NOBODY: Final = UUID(int=0)
 WAKE_BATCH = 1000
@@ -93,10 +96,20 @@ class Material:
     size: int = 0
 
 
-def read_jobs(keys: Sequence[tuple[UUID, int]]) -> Statement[list[Job]]:
-    """Read jobs of locked runs by (run, slot)."""
-    params = {"run_ids": columns.ids(r for r, _ in keys), "slots": columns.whole(s for _, s in keys)}
-    return Statement("read_jobs", params, jobs_of)
+def check_fences(worker: UUID, jobs: Sequence[tuple[UUID, J]]) -> Statement[list[tuple[UUID, J]]]:
+    """Of the jobs of locked runs that a worker was handed out, those that are still its own, and so as it knows them.
+
+    Args:
+        worker: The worker.
+        jobs: The jobs as they were handed out to it, each with its run.
+    """
+    params: dict[str, object] = {
+        "run_ids": columns.ids(run_id for run_id, _ in jobs),
+        "slots": columns.whole(job.slot for _, job in jobs),
+        "claims": columns.whole(job.claim for _, job in jobs),
+        "worker": worker,
+    }
+    return Statement("check_fences", params, lambda rows: [jobs[place - 1] for (place,) in rows])
 
 
 def lock_jobs(run_ids: Sequence[UUID]) -> Statement[list[Job]]:

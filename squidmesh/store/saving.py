@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from squidmesh.records import Lane
-from squidmesh.states import JobState
 from squidmesh.store import columns
 from squidmesh.store.jobs import notify
 from squidmesh.store.meters import pause_meters
@@ -158,7 +156,7 @@ def _write_jobs(name: str, rows: Sequence[tuple[UUID, NextJob]]) -> Statement[No
         "delays": columns.numbers(job.delay for job in jobs),
         "workers": columns.ids(job.worker for job in jobs),
         "claims": columns.whole(job.claim for job in jobs),
-        "started": columns.flags(job.state is JobState.CLAIMED and job.lane is not Lane.AHEAD for job in jobs),
+        "started": columns.flags(job.started for job in jobs),
         "crashes": columns.whole(job.crashes for job in jobs),
         "defers": columns.whole(job.defers for job in jobs),
         "reasons": columns.words(job.reason for job in jobs),

@@ -212,10 +212,8 @@ class Driver:
             if dress.crash is not None:
                 dress.crash.count += 1
             self._replace_worker(worker)
-        run = ticket.run
-        log.append(
-            Ran(run.run_id, run.workflow, ticket.step_name, ticket.visit, ticket.attempt, result, str(ticket.kind))
-        )
+        run, job = ticket.run, ticket.job
+        log.append(Ran(run.run_id, run.workflow, job.step, job.visit, job.attempt, result, str(job.kind)))
         return True
 
     # -- time ----------------------------------------------------------------------------------------------------

@@ -221,9 +221,9 @@ class Faults:
         original = ticket.function
         if original is None:
             return dress
-        mine = [each for each in self.arranged if each.step == (ticket.run.workflow, ticket.step_name, ticket.kind)]
+        mine = [each for each in self.arranged if each.step == (ticket.run.workflow, ticket.job.step, ticket.job.kind)]
         replaced = [each for each in mine if isinstance(each, Replacement)]
-        failing = [each for each in mine if isinstance(each, Failing) and each.hits(ticket.attempt)]
+        failing = [each for each in mine if isinstance(each, Failing) and each.hits(ticket.job.attempt)]
         crashing = [each for each in mine if isinstance(each, Crashing) and each.count < each.times]
         if crashing:
             dress.crash = crashing[-1]

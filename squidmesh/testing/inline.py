@@ -130,7 +130,7 @@ class _Hand(Executor):
 
     def submit(self, tickets: Iterable[Ticket]) -> None:
         """Keep tickets."""
-        self.waiting = deque(sorted([*self.waiting, *tickets], key=lambda ticket: ticket.priority))
+        self.waiting = deque(sorted([*self.waiting, *tickets], key=lambda ticket: ticket.job.priority))
 
     def withdraw(self) -> list[Ticket]:
         """Give back what was kept."""
@@ -191,7 +191,7 @@ class InlineWorker:
             if self.engine.quiet:
                 return None
         ticket = self._hand.waiting.popleft()
-        if (*ticket.key, ticket.claim) in self._session.ask(list_flagged(self._record.id)):
+        if (*ticket.key, ticket.job.claim) in self._session.ask(list_flagged(self._record.id)):
             self.engine.executor.tell_to_stop(ticket)
         return ticket
 

@@ -104,11 +104,11 @@ def _arguments(ticket: Ticket, function: StepFunction[..., object]) -> dict[str,
 def _log_fields(ticket: Ticket) -> dict[str, object]:
     run = ticket.run
     where = {"run_id": run.run_id, "workflow": run.workflow, "trigger": run.trigger}
-    return {**where, "step": ticket.step_name, "attempt": ticket.attempt}
+    return {**where, "step": ticket.job.step, "attempt": ticket.job.attempt}
 
 
 def _completed(returned: object, ticket: Ticket) -> Completed:
-    if ticket.kind != JobKind.COMPENSATION:
+    if ticket.job.kind != JobKind.COMPENSATION:
         return completion(returned, ticket.step)
     # It has done its work, whatever it says about it, and adds nothing to the context.
     if returned is None or isinstance(returned, Mapping | Outcome):

@@ -135,7 +135,7 @@ class Caretaker:
             return False
         for run_id, slot, claim in flagged:
             ticket = self._engine.desk.find(run_id, slot)
-            if ticket is not None and ticket.claim == claim:
+            if ticket is not None and ticket.job.claim == claim:
                 self._engine.executor.tell_to_stop(ticket)
         if self._engine.registry.meters.rates and self._calm_beats % LOOK_AFTER == 0:
             self._link.ask(_forget_idle_meters())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from uuid import UUID
 
-    from squidmesh.planner.plan import NextJob, Plan
+    from squidmesh.planner.plan import LiveJob, NextJob, Plan
     from squidmesh.records import Job
     from squidmesh.registry import Registry
     from squidmesh.store.jobs import Material
@@ -89,35 +89,35 @@ class Desk:
 
     def has(self, ticket: Ticket) -> bool:
         """Whether a ticket is still in hand: it was not lost to a rescue, nor replaced."""
-        return ticket.run.tickets.get(ticket.slot) is ticket
+        return ticket.run.tickets.get(ticket.job.slot) is ticket
 
     def add(self, ticket: Ticket) -> Ticket:
         """Take a ticket in hand, in place of an earlier one of the same job."""
         run = ticket.run
-        old = run.tickets.get(ticket.slot)
+        old = run.tickets.get(ticket.job.slot)
         if old is not None:
             self.remove(old)
         if not run.tickets:
             self.runs[run.run_id] = run
-        run.tickets[ticket.slot] = ticket
+        run.tickets[ticket.job.slot] = ticket
         self._count(ticket, 1)
         return ticket
 
     def remove(self, ticket: Ticket) -> None:
         """Let go of a ticket; what is carried of its run is forgotten later (``forget_idle``)."""
         if self.has(ticket):
-            del ticket.run.tickets[ticket.slot]
+            del ticket.run.tickets[ticket.job.slot]
             if ticket.busy:
                 self.lost.add(ticket)
             self._count(ticket, -1)
 
     def _count(self, ticket: Ticket, change: int) -> None:
-        if ticket.lane is Lane.CLOCK:
+        if ticket.job.lane is Lane.CLOCK:
             self._elapsing += change
             return
-        self._in_hand[ticket.queue] += change
-        if ticket.lane is not Lane.AHEAD:
-            self._suspects += change * ticket.lane.suspect
+        self._in_hand[ticket.job.queue] += change
+        if ticket.job.lane is not Lane.AHEAD:
+            self._suspects += change * ticket.job.lane.suspect
 
     @property
     def may_have_suspect(self) -> bool:
@@ -145,7 +145,7 @@ class Desk:
         self,
         standing: Callable[[str], Standing],
         settled: Iterable[Ticket],
-        coming: Collection[NextJob | Job],
+        coming: Collection[LiveJob],
         staying: Collection[CarriedRun],
     ) -> list[Room]:
         """How many jobs of each queue and lane may be claimed, once ``settled`` tickets are gone.
@@ -159,9 +159,9 @@ class Desk:
         gone = set(settled)
         in_hand = dict(self._in_hand)
         for ticket in gone:
-            in_hand[ticket.queue] -= not ticket.busy and ticket.lane is not Lane.CLOCK
+            in_hand[ticket.job.queue] -= not ticket.busy and ticket.job.lane is not Lane.CLOCK
         for lost in self.lost:
-            in_hand[lost.queue] += 1
+            in_hand[lost.job.queue] += 1
         kept: dict[str, list[int]] = {queue: [] for queue in self.settings.queues}
         for job in coming:
             if job.lane is not Lane.CLOCK:
@@ -259,36 +259,25 @@ class Desk:
             key = (run, job.saw)
             if key not in states:
                 states[key] = {**run.start, **fold(material.outputs, job.saw)}
-            found.append(self.add(self._ticket(run, job, job.claim, states[key], now)))
+            found.append(self.add(self._ticket(run, job, states[key], now)))
         return found
 
     def go_on(self, run: CarriedRun, job: NextJob, material: Material | None, kept_since: float) -> Ticket:
         """A ticket for a successor that is kept; ``material`` if the run had to be read again."""
         if material is not None:
             run.take(material, job.saw)
-        return self.add(self._ticket(run, job, job.claim, run.state(), kept_since))
+        return self.add(self._ticket(run, job, run.state(), kept_since))
 
-    def _ticket(
-        self, run: CarriedRun, job: Job | NextJob, claim: int, state: dict[str, object], since: float
-    ) -> Ticket:
+    def _ticket(self, run: CarriedRun, job: LiveJob, state: dict[str, object], since: float) -> Ticket:
         graph = self.registry.graph(run.fingerprint)
         function = self.registry.function(run.workflow, job.step, job.kind)
         ticket = Ticket(
             run=run,
-            slot=job.slot,
-            claim=claim,
-            kind=job.kind,
-            lane=job.lane,
-            queue=job.queue,
-            priority=job.priority,
+            job=job,
             step=graph.steps.get(job.step) if graph else None,
             function=function,
-            step_name=job.step,
-            visit=job.visit,
-            attempt=job.attempt,
             state=state,
             kept_since=since,
-            meters=job.meters,
             permit=Permit() if function is not None and function.transaction else None,
         )
         if function is not None and (self.registry.meters or job.meters is not None):
@@ -312,8 +301,8 @@ class Desk:
             and not job.same_visit  # which sees what its first attempt saw, not what the worker remembers by now
             and job.lane is Lane.AHEAD
             and not self.heavy  # its context is read again by whoever has room for it
-            and before.lane is not Lane.CLOCK  # which has no slot that it could leave to it
-            and job.queue == before.queue
+            and before.job.lane is not Lane.CLOCK  # which has no slot that it could leave to it
+            and job.queue == before.job.queue
             and self.monotonic() - before.kept_since < self.settings.keep
             and self.can_run(plan.run.workflow, job.step, plan.run.fingerprint)
         )
@@ -341,9 +330,9 @@ def finding_of(ticket: Ticket, worker: UUID, now: float) -> Finding:
     """What a finished ticket says, as the planner wants it."""
     happening: Happening = ticket.happening if ticket.happening is not None else Returned()
     return Finding(
-        slot=ticket.slot,
+        slot=ticket.job.slot,
         worker=worker,
-        claim=ticket.claim,
+        claim=ticket.job.claim,
         happening=happening,
         started_ago=None if ticket.started is None else max(now - ticket.started, 0.0),
         finished_ago=0.0 if ticket.started is None else max(now - ticket.finished, 0.0),

@@ -223,6 +223,8 @@ class Engine:
 
     def _take_in(self, message: Message) -> None:
         match message:
+            case Ticket() as ticket:  # most of what comes
+                self._receive(ticket)
             case Call.WORK:
                 self._vigil.look = Look.EVERYTHING
             case Call.BEAT:
@@ -236,8 +238,6 @@ class Engine:
                 self._cut_off([ticket for ticket in self.desk.tickets() if ticket.happening is None])
             case Call.LEAVE:
                 self._leaving = True
-            case Ticket() as ticket:
-                self._receive(ticket)
             case Expired(ticket):
                 self._time_out(ticket)
             case worker:
@@ -365,7 +365,7 @@ class Engine:
             if ticket.happening is not None:
                 self.results.keep(ticket)  # it is filed elsewhere first
                 continue
-            bodiless = ticket.kind is not JobKind.STEP and ticket.kind in BODILESS
+            bodiless = ticket.job.kind is not JobKind.STEP and ticket.job.kind in BODILESS
             (elapsed if bodiless else bodies).append(ticket)
         if self.bus.active:
             self.bus.emit(list(handed_out(bodies)))

@@ -55,7 +55,7 @@ class Executor:
         """Run these tickets as soon as there is a free slot."""
         by_queue: dict[str, list[Ticket]] = {}
         for ticket in tickets:
-            by_queue.setdefault(ticket.queue, []).append(ticket)
+            by_queue.setdefault(ticket.job.queue, []).append(ticket)
         for queue, found in by_queue.items():
             self._slots[queue].submit(found)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from squidmesh.planner.outcome import WORKER_DIED, Abandoned, Finding
 from squidmesh.registry import learn_graphs
-from squidmesh.store.jobs import list_claimed, notify_idle, pin_plans, read_jobs
+from squidmesh.store.jobs import check_fences, list_claimed, notify_idle, pin_plans
 from squidmesh.store.runs import lock_runs
 from squidmesh.store.saving import save_plans
 from squidmesh.store.statements import Batch
@@ -77,10 +77,9 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
     """
     run_ids = sorted({job.run_id for job in jobs})[:RESCUE_BATCH]
     chosen = set(run_ids)
-    ours = [job for job in jobs if job.run_id in chosen]
-    _, runs, current = yield Batch(
-        (pin_plans(), lock_runs(run_ids), read_jobs([(job.run_id, job.slot) for job in ours]))
-    )
+    listed = [(job.run_id, job) for job in jobs if job.run_id in chosen]
+    current: list[tuple[UUID, Job]]
+    _, runs, current = yield Batch((pin_plans(), lock_runs(run_ids), check_fences(worker.id, listed)))
     yield from learn_graphs(registry, [run.fingerprint for run in runs])
     # What a newer squidmesh stored is left for a worker that can read it: only it knows what must not be run again.
     runs = [run for run in runs if registry.graph(run.fingerprint) is not None]
@@ -93,8 +92,8 @@ def rescue(registry: Registry, worker: LateWorker, jobs: Sequence[Job], channel:
         "late_seconds": round(worker.overdue, 1),
     }
     cases = {run.id: Case(run=run) for run in runs}
-    for job in current:
-        if (case := cases.get(job.run_id)) is not None:
+    for run_id, job in current:
+        if (case := cases.get(run_id)) is not None:
             case.jobs[job.slot] = job
             case.findings.append(Finding(job.slot, worker.id, job.claim, Abandoned(error)))
     plans = yield from decide(registry, list(cases.values()))

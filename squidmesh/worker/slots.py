@@ -95,7 +95,7 @@ class Slots:
             for ticket in tickets:
                 ticket.handed = now
                 # What is marked as started must start: it does not queue behind what was claimed ahead.
-                level = (ticket.lane is Lane.AHEAD, ticket.priority)
+                level = (ticket.job.lane is Lane.AHEAD, ticket.job.priority)
                 if level not in self._waiting:
                     self._waiting[level] = deque()
                 self._waiting[level].append(ticket)

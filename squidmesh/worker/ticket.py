@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from squidmesh.authoring.functions import StepFunction
     from squidmesh.definition import Step
     from squidmesh.planner.outcome import Happening
-    from squidmesh.records import JSONObject, Lane
+    from squidmesh.planner.plan import LiveJob
+    from squidmesh.records import JSONObject
     from squidmesh.worker.carried import CarriedRun
     from squidmesh.worker.permit import Permit
 
@@ -26,20 +27,11 @@ class Ticket:
 
     Args:
         run: What the worker carries of its run.
-        slot: Its slot in the run.
-        claim: The claim number under which it was handed out: the fence.
-        kind: What it is for.
-        lane: How it was claimed.
-        queue: The queue it came from.
-        priority: Smaller is sooner.
+        job: The job, as it was handed out: while its fence holds, it is what the database has.
         step: The step, of the run's graph with live options; None if the graph cannot be read.
         function: The step's function in live code; None if there is none, or the step needs none.
-        step_name: The step's name.
-        visit: Number of the visit.
-        attempt: Number of the attempt.
         state: The payload overlaid with what earlier steps returned, as this visit saw it first. Shared: never changed.
         kept_since: When the worker began to keep this chain, on its monotonic clock.
-        meters: What it shares with others, as it was filed; None if nothing.
         permit: Of a transactional step: whether what it writes may be committed.
         cancellation: Raised when the run is ending, or the worker gave up on the body.
         handed: When it began to wait for a slot, on the monotonic clock.
@@ -50,20 +42,11 @@ class Ticket:
     """
 
     run: CarriedRun
-    slot: int
-    claim: int
-    kind: JobKind | str
-    lane: Lane
-    queue: str
-    priority: int
+    job: LiveJob
     step: Step | None
     function: StepFunction[..., object] | None
-    step_name: str
-    visit: int
-    attempt: int
     state: JSONObject
     kept_since: float
-    meters: str | None = None
     permit: Permit | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
     handed: float = 0.0
@@ -75,7 +58,7 @@ class Ticket:
     @property
     def key(self) -> tuple[UUID, int]:
         """(run, slot)."""
-        return self.run.run_id, self.slot
+        return self.run.run_id, self.job.slot
 
     @property
     def busy(self) -> bool:
@@ -99,13 +82,13 @@ class Ticket:
             run_id=self.run.run_id,
             workflow=self.run.workflow,
             trigger=self.run.trigger,
-            step=self.step_name,
-            visit=self.visit,
-            attempt=self.attempt,
+            step=self.job.step,
+            visit=self.job.visit,
+            attempt=self.job.attempt,
             payload=self.run.payload,
             state=self.state,
             failure=self.run.error,
-            compensating=self.kind == JobKind.COMPENSATION,
+            compensating=self.job.kind == JobKind.COMPENSATION,
             schedule=self.run.schedule,
             cancellation=self.cancellation,
             session=None if self.permit is None else self.permit.connection,

@@ -25,7 +25,7 @@ from squidmesh.errors import Defer, StepError, TransactionError
 from squidmesh.planner.outcome import Abandoned, Broken, Completed, Deferred, Failed, Finding, Happening
 from squidmesh.states import AttemptStatus
 from squidmesh.store.database import drive, drive_async
-from squidmesh.store.jobs import notify_idle, pin_plans, read_claimed, read_jobs
+from squidmesh.store.jobs import check_fences, notify_idle, pin_plans, read_claimed
 from squidmesh.store.runs import lock_run
 from squidmesh.store.saving import save_plans
 from squidmesh.store.statements import Batch, Statement, ask
@@ -39,9 +39,9 @@ from squidmesh.worker.turn import queues_to_tell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
+    from uuid import UUID
 
-    from squidmesh.planner.plan import LockedRun, Plan
-    from squidmesh.records import Job
+    from squidmesh.planner.plan import LiveJob, LockedRun, Plan
     from squidmesh.store.statements import Flow
     from squidmesh.worker.engine import Engine
     from squidmesh.worker.permit import Connection, Permit
@@ -206,14 +206,14 @@ class Transactions:
         """Lock the run, decide, save: what the engine does for its turn, for one result, on the step's connection."""
         engine = self._engine
         run: LockedRun | None
-        jobs: list[Job]
+        jobs: list[tuple[UUID, LiveJob]]
         now, _, _, run, jobs = yield Batch(
             (
                 read_transaction(),
                 pin_plans(),
                 limit_wait(LONGEST_LOCK_WAIT),
                 lock_run(ticket.run.run_id),
-                read_jobs([ticket.key]),
+                check_fences(engine.worker, [(ticket.run.run_id, ticket.job)]),
             )
         )
         if now != began:
@@ -221,7 +221,7 @@ class Transactions:
         if run is None:
             raise _lost()
         finding = self._finding(ticket, completed)
-        case = Case(run=run, findings=[finding], jobs={job.slot: job for job in jobs}, may_snapshot=True)
+        case = Case(run=run, findings=[finding], jobs={job.slot: job for _, job in jobs}, may_snapshot=True)
         (plan,) = yield from decide(engine.registry, [case])
         if plan.discarded:
             raise _lost()
@@ -232,10 +232,10 @@ class Transactions:
             (material,) = yield from ask(read_claimed([(run.id, run.seq)]))
             plan.add_snapshot(snapshot_of(fold(material.outputs, run.seq), plan))
         # The slot that is free again takes one of its successors; the engine looks for it when it hears of the commit.
-        room = {} if engine.stopping or engine.executor.stopped else {ticket.queue: 1}
+        room = {} if engine.stopping or engine.executor.stopped else {ticket.job.queue: 1}
         told = queues_to_tell([plan], room, engine.settings.queues, engine.timers)
-        if ticket.meters is not None and not room:
-            told = sorted({*told, ticket.queue})
+        if ticket.job.meters is not None and not room:
+            told = sorted({*told, ticket.job.queue})
         statements: list[Statement[Any]] = save_plans([plan], engine.channel)
         if told:
             statements.append(notify_idle(engine.channel, told, engine.worker))
@@ -244,9 +244,9 @@ class Transactions:
 
     def _finding(self, ticket: Ticket, completed: Completed) -> Finding:
         return Finding(
-            slot=ticket.slot,
+            slot=ticket.job.slot,
             worker=self._engine.worker,
-            claim=ticket.claim,
+            claim=ticket.job.claim,
             happening=completed,
             started_ago=self._engine.monotonic() - (ticket.started or 0.0),
             takes=differing_takes(ticket),

@@ -11,12 +11,12 @@ from squidmesh.states import JobState
 from squidmesh.store.jobs import (
     LAST,
     adopt_jobs,
+    check_fences,
     claim_jobs,
     list_claimed,
     notify_idle,
     pin_plans,
     read_claimed,
-    read_jobs,
     wake_jobs,
 )
 from squidmesh.store.meters import claim_metered, lock_meters
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from squidmesh.planner.plan import LockedRun, NextJob, Plan
+    from squidmesh.planner.plan import LiveJob, LockedRun, NextJob, Plan
     from squidmesh.store.jobs import Material, Room, Woken
     from squidmesh.store.meters import Metered, Walked
     from squidmesh.store.statements import Flow, Statement
@@ -117,26 +117,27 @@ class Turn:
         if self.reconcile:
             statements.append(list_claimed(self.engine.worker))
         if self.batch:
-            keys = [ticket.key for run in self.batch for ticket in run.results]
-            statements += [lock_runs([run.run_id for run in self.batch]), read_jobs(keys)]
+            handed_out = [(run.run_id, ticket.job) for run in self.batch for ticket in run.results]
+            statements.append(lock_runs([run.run_id for run in self.batch]))
+            statements.append(check_fences(self.engine.worker, handed_out))
         found = _by_name(statements, (yield Batch(tuple(statements))))
         if self.reconcile:
             self._reconcile(found["list_claimed"])
         if self.batch:
-            yield from self._decide(found["lock_runs"], found["read_jobs"])
+            yield from self._decide(found["lock_runs"], found["check_fences"])
 
     def _reconcile(self, listed: list[Job]) -> None:
         """Adopt what the database says is ours and memory does not have; let go of what it says is not."""
         ours = {(job.run_id, job.slot): job.claim for job in listed}
         known: dict[tuple[UUID, int], int] = {}
         for ticket in self.desk.tickets():
-            known[ticket.key] = ticket.claim
-            if ours.get(ticket.key) != ticket.claim:
+            known[ticket.key] = ticket.job.claim
+            if ours.get(ticket.key) != ticket.job.claim:
                 ticket.cancellation.raised = True
                 self.settled.append(ticket)
         self.claimed += [job for job in listed if known.get((job.run_id, job.slot)) != job.claim]
 
-    def _decide(self, locked: list[LockedRun], jobs: list[Job]) -> Flow[None]:
+    def _decide(self, locked: list[LockedRun], ours: list[tuple[UUID, LiveJob]]) -> Flow[None]:
         now, worker = self.engine.monotonic(), self.engine.worker
         carried = {run.run_id: run for run in self.batch}
         cases: dict[UUID, Case] = {}
@@ -144,11 +145,11 @@ class Turn:
             mine = carried[run.id]
             findings = [finding_of(ticket, worker, now) for ticket in mine.results]
             cases[run.id] = Case(run=run, findings=findings, may_snapshot=mine.upto == run.seq)
-        unlocked: list[Job] = []
-        for job in jobs:
-            case = cases.get(job.run_id)
+        held: set[UUID] = set()
+        for run_id, job in ours:
+            case = cases.get(run_id)
             if case is None:
-                unlocked.append(job)
+                held.add(run_id)
             else:
                 case.jobs[job.slot] = job
         ready = list(cases.values())
@@ -159,7 +160,7 @@ class Turn:
                 mine = carried[plan.run.id]
                 self.decided.append((plan, mine))
                 self._conclude(plan, mine)
-        self._sort_out_held([run for run in self.batch if run.run_id not in cases], unlocked)
+        self._sort_out_held([run for run in self.batch if run.run_id not in cases], held)
 
     def _save_ahead(self) -> Batch:
         """Let the server save what was decided until now, while the rest is decided."""
@@ -173,7 +174,7 @@ class Turn:
 
     def _conclude(self, plan: Plan, run: CarriedRun) -> None:
         self.settled += run.results
-        if unsure := {ticket.slot for ticket in run.results if ticket.unsure}:
+        if unsure := {ticket.job.slot for ticket in run.results if ticket.unsure}:
             plan.discarded = [finding for finding in plan.discarded if finding.slot not in unsure]
         if plan.snapshot_seq is not None:
             plan.add_snapshot(run.snapshot(plan))
@@ -189,12 +190,10 @@ class Turn:
                 self.kept.append((plan, job, before))
                 return
 
-    def _sort_out_held(self, runs: list[CarriedRun], jobs: list[Job]) -> None:
+    def _sort_out_held(self, runs: list[CarriedRun], held: Collection[UUID]) -> None:
         """What was not locked is held by somebody else, and asked for again; or is not ours any more, and lost."""
-        worker = self.engine.worker
-        ours = {(job.run_id, job.slot): job.claim for job in jobs if job.worker == worker}
         for run in runs:
-            if any(ours.get(ticket.key) == ticket.claim for ticket in run.results):
+            if run.run_id in held:
                 self.held.append(run)
             else:
                 self.settled += run.results
@@ -243,7 +242,7 @@ class Turn:
         ]
 
     def _rooms(self) -> list[Room]:
-        coming: list[NextJob | Job] = [*(job for _, job, _ in self.kept), *self.claimed]
+        coming: list[LiveJob] = [*(job for _, job, _ in self.kept), *self.claimed]
         staying = {before.run for _, _, before in self.kept}
         return self.desk.rooms(self.engine.executor.standing, self.settled, coming, staying)
 
@@ -251,7 +250,7 @@ class Turn:
         """The queues whose new jobs this worker will not take at once: sleeping workers are told of them."""
         room = {room.queue: room.limit for room in rooms if room.lane is Lane.AHEAD and room.worst == LAST}
         found = queues_to_tell(self.plans, room, self.engine.settings.queues, self.engine.timers)
-        freed = Counter(ticket.queue for ticket in self.settled if ticket.meters is not None)
+        freed = Counter(ticket.job.queue for ticket in self.settled if ticket.job.meters is not None)
         # Who makes room in a limit takes the next job itself, if it can.
         return sorted({*found, *(queue for queue, count in freed.items() if count > metered.get(queue, 0))})
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from squidmesh import Context, Defer, Outcome, Retry, RunStatus, Workflow
+from squidmesh import Constant, Context, Defer, Limit, Outcome, Retry, RunStatus, Workflow
+from squidmesh.records import Job
 from squidmesh.retry import LONGEST_DELAY
 from squidmesh.store.codec import Encoded, encode
+from squidmesh.store.database import drive
+from squidmesh.store.jobs import list_claimed
 from squidmesh.worker import body, isolation, turn
 from tests.invariants import check
 from tests.lab import NOON, Ear, Gate, Lab, standing_still
@@ -19,6 +23,79 @@ from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# -- what a turn decides by ---------------------------------------------------------------------------------------------
+
+HELD: Final = (
+    "one",
+    "kept",
+    "tried_again",
+    "deferred",
+    "come_back",
+    "limited",
+    "irreversible",
+    "urgent",
+    "in_transaction",
+)
+
+
+def held(name: str, gate: Gate) -> Workflow:
+    """A workflow whose last body stands at a gate, after what its name says has happened to it."""
+    if name in ("kept", "come_back"):
+        workflow = Workflow(name)
+
+        @workflow.step(start=True)
+        def before(ctx: Context) -> Outcome | None:
+            return Outcome("again") if name == "come_back" and ctx.visit == 1 else None
+
+        @workflow.step
+        def after() -> None:
+            gate.pass_()
+
+        workflow.transition(before, to=after)
+        if name == "come_back":
+            workflow.transition(before, on="again", to=before)
+        return workflow
+
+    seen: list[Context] = []
+
+    def work(ctx: Context) -> None:
+        seen.append(ctx)
+        if name == "tried_again" and ctx.attempt == 1:
+            raise RuntimeError
+        if name == "deferred" and len(seen) == 1:
+            raise Defer(0, reason="not yet")
+        gate.pass_()
+
+    options: dict[str, dict[str, object]] = {
+        "tried_again": {"retry": Retry(max_attempts=2, backoff=Constant(0))},
+        "limited": {"limit": Limit(3)},
+        "irreversible": {"irreversible": True},
+        "urgent": {"priority": -3},
+        "in_transaction": {"transaction": True},
+    }
+    return single(work, name, **options.get(name, {}))
+
+
+def test_what_a_worker_has_in_hand_is_what_the_database_has(lab: Lab) -> None:
+    """A turn decides by the job as it was handed out, without reading it again, if its fence holds."""
+    gate = Gate()
+    mesh = lab.mesh(*(held(name, gate) for name in HELD))
+    worker = lab.worker(mesh)
+    for name in HELD:
+        mesh.start_run(name)
+    gate.until_come(len(HELD))
+    stored = drive(lab.session(), list_claimed(worker.id), lab.schema)
+    assert len(stored) == len(HELD)
+    names = [field.name for field in fields(Job) if field.compare and field.name != "run_id"]
+    for job in stored:
+        ticket = worker._engine.desk.find(job.run_id, job.slot)
+        assert ticket is not None
+        assert {name: getattr(ticket.job, name) for name in names} == {name: getattr(job, name) for name in names}
+    gate.open()
+    lab.until_ended(len(HELD))
+    check(lab)
+
 
 # -- a run that somebody else holds ------------------------------------------------------------------------------------
 

@@ -9,7 +9,16 @@ import pytest
 
 from squidmesh.records import JobKind, Lane
 from squidmesh.states import AttemptStatus, JobState
-from squidmesh.store.jobs import Room, adopt_jobs, claim_jobs, list_claimed, lock_jobs, pin_plans, read_claimed
+from squidmesh.store.jobs import (
+    Room,
+    adopt_jobs,
+    check_fences,
+    claim_jobs,
+    list_claimed,
+    lock_jobs,
+    pin_plans,
+    read_claimed,
+)
 from squidmesh.store.runs import lock_runs
 from squidmesh.store.saving import save_plans
 from squidmesh.store.statements import sql_of
@@ -53,6 +62,22 @@ def test_a_claimed_job_is_handed_out_under_the_fence(store: Session) -> None:
     assert (job.crashes, job.defers, job.reason) == (0, 0, None)
     assert store.run(list_claimed(worker)) == [job]
     assert store.run(list_claimed(uuid4())) == []
+
+
+def test_a_fence_holds_for_the_very_hand_out(store: Session) -> None:
+    """Not for another worker or claim number, nor for what was given back, handed out again, or is gone."""
+    runs = start(store, 6)
+    worker, other = uuid4(), uuid4()
+    jobs = {job.run_id: job for job in store.run(claim_jobs(worker, 7, rooms(10)))}
+    handed_out = list(jobs.items())
+    found = store.run(check_fences(worker, handed_out))
+    assert sorted(found, key=handed_out.index) == handed_out
+    changes = ("cancelled = true", "claim = 8", f"worker = '{other}'", "state = 'ready', worker = NULL", "slot = 1")
+    for run_id, change in zip(runs[1:], changes, strict=True):
+        store.rows(f"UPDATE squidmesh.jobs SET {change} WHERE run_id = %s RETURNING 1", run_id)
+    assert {run_id for run_id, _ in store.run(check_fences(worker, handed_out))} == set(runs[:2])
+    assert store.run(check_fences(other, handed_out)) == [(runs[3], jobs[runs[3]])]
+    assert store.run(check_fences(worker, [])) == []
 
 
 def test_a_kind_of_job_that_only_newer_code_knows_is_left_to_it(store: Session) -> None:

@@ -122,7 +122,7 @@ def hot_statements(number: int = 0) -> dict[str, Statement[Any]]:
     Each time of others: what was tried before is undone, but has left its traces.
     """
     ids = [UUID(f"03{10 * number + n:030x}") for n in range(1, 11)]
-    first, keys, anybody = ids[0], [(run_id, 0) for run_id in ids], uuid4()
+    first, anybody = ids[0], uuid4()
     saved = [
         plan(
             replace(locked_run(), id=run_id, seq=6),
@@ -144,7 +144,7 @@ def hot_statements(number: int = 0) -> dict[str, Statement[Any]]:
     said: list[Statement[Any]] = [
         jobs.list_claimed(WORKER),
         jobs.list_flagged(WORKER),
-        jobs.read_jobs(keys),
+        jobs.check_fences(WORKER, [(run_id, entry()) for run_id in ids]),
         jobs.lock_jobs(ids),
         jobs.claim_jobs(anybody, 1, rooms),
         jobs.adopt_jobs(anybody, 1, rooms, ["w/step/s"]),

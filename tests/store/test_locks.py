@@ -9,7 +9,7 @@ import pytest
 
 from squidmesh.clock import new_id
 from squidmesh.states import JobState, RunStatus
-from squidmesh.store.jobs import claim_jobs, lock_jobs, read_jobs
+from squidmesh.store.jobs import claim_jobs, lock_jobs
 from squidmesh.store.runs import lock_run, lock_runs
 from squidmesh.store.saving import save_plans
 from tests.store.kit import (
@@ -123,9 +123,9 @@ def test_changing_a_job_waits_for_the_claim_in_flight_and_nobody_deadlocks(
         until_blocked(observer, store)
 
     change.result(20)
-    (still,) = store.run(read_jobs([(theirs, 0)]))
+    (still,) = store.run(lock_jobs([theirs]))
     assert (still.state, still.worker, still.claim) == (JobState.CLAIMED, worker, 5)
-    left = [(job.state, job.step, job.worker) for job in store.run(read_jobs([(mine, 0)]))]
+    left = [(job.state, job.step, job.worker) for job in store.run(lock_jobs([mine]))]
     assert (
         left
         == {

@@ -13,16 +13,16 @@ from squidmesh.store.database import drive
 from squidmesh.store.jobs import (
     Room,
     adopt_jobs,
+    check_fences,
     claim_jobs,
     list_claimed,
     pin_plans,
     read_claimed,
-    read_jobs,
     wake_jobs,
 )
 from squidmesh.store.migrations import migrate
 from squidmesh.store.runs import lock_runs, start_runs
-from tests.store.kit import CHANNEL, new_runs
+from tests.store.kit import CHANNEL, entry, new_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def test_what_a_turn_says_is_planned_once_and_never_compiled(session: psycopg.Co
     said: list[Statement[Any]] = [
         pin_plans(),
         lock_runs([RUN]),
-        read_jobs([(RUN, 0)]),
+        check_fences(WORKER, [(RUN, entry())]),
         list_claimed(WORKER),
         wake_jobs({"default": 1}, CHANNEL, WORKER, 10),
         adopt_jobs(WORKER, 1, rooms, ["orders/step/first"]),

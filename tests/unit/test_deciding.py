@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 import pytest
@@ -18,6 +18,9 @@ from squidmesh.worker import deciding
 from squidmesh.worker.deciding import Case, decide
 from tests.property.simulator import Simulator
 from tests.property.strategies import flow
+
+if TYPE_CHECKING:
+    from squidmesh.planner.plan import LiveJob
 
 OTHER_RUN: Final = UUID(int=7)
 
@@ -43,7 +46,14 @@ def test_a_run_that_cannot_be_decided_may_need_more_to_be_quarantined(monkeypatc
     monkeypatch.setattr(deciding, "plan_findings", faulty)
     registry = Registry(())
     registry._graphs[sims[0].run.fingerprint] = sims[0].graph
-    cases = [Case(run=sim.run, jobs=sim.jobs, findings=[sim.finding(sim.slot_of("slow"), Completed())]) for sim in sims]
+    cases = [
+        Case(
+            run=sim.run,
+            jobs=cast("dict[int, LiveJob]", sim.jobs),
+            findings=[sim.finding(sim.slot_of("slow"), Completed())],
+        )
+        for sim in sims
+    ]
     flow_ = decide(registry, cases)
     (asked,) = next(flow_).statements
     assert asked.name == "read_completions"

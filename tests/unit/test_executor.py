@@ -10,7 +10,7 @@ from uuid import UUID
 
 from squidmesh import SquidMesh
 from squidmesh.planner.outcome import Unknown
-from squidmesh.records import JobKind, Lane
+from squidmesh.planner.plan import NextJob
 from squidmesh.store.jobs import Material
 from squidmesh.worker.carried import CarriedRun
 from squidmesh.worker.eventloop import EventLoopThread
@@ -29,17 +29,9 @@ def new_ticket(slot: int) -> Ticket:
     run = CarriedRun(Material(UUID(int=slot), "w", "t", "f", "running", {}, None, None, ()))
     return Ticket(
         run=run,
-        slot=slot,
-        claim=1,
-        kind=JobKind.STEP,
-        lane=Lane.AHEAD,
-        queue="q",
-        priority=0,
+        job=NextJob(slot=slot, step="s", visit=1, attempt=1, queue="q", priority=0),
         step=None,
         function=None,
-        step_name="s",
-        visit=1,
-        attempt=1,
         state={},
         kept_since=0.0,
     )
@@ -102,7 +94,7 @@ def test_an_async_step_that_is_cancelled_before_it_has_begun_is_heard_of() -> No
     loop.cancel(second)
     go_on.set()
 
-    assert [finished.get(timeout=10).slot for _ in range(2)] == [0, 1]
+    assert [finished.get(timeout=10).job.slot for _ in range(2)] == [0, 1]
 
 
 def test_a_loop_that_is_stopped_before_its_thread_has_begun_ends_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:
