@@ -94,8 +94,8 @@ def _insert_attempts(rows: Sequence[tuple[UUID, NewAttempt]]) -> Statement[None]
         "errors": columns.texts(_json(a.error) for a in said),
         "workers": columns.ids(a.worker for a in said),
         "takes": columns.texts(columns.texts(a.takes) if a.takes is not None else None for a in said),
-        "started": columns.numbers(a.started_ago for a in said),
-        "finished": columns.numbers(a.finished_ago for a in said),
+        "started": columns.seconds(a.started_ago for a in said),
+        "finished": columns.seconds(a.finished_ago for a in said),
     }
     return Statement("insert_attempts", params, nothing)
 

@@ -54,6 +54,13 @@ def test_numbers(session: Session, values: list[float | None]) -> None:
 
 
 @EXAMPLES
+@given(values=st.lists(st.none() | st.floats(0, 1e9)))
+def test_seconds(session: Session, values: list[float | None]) -> None:
+    stored = read(session, columns.seconds(values), "float8")
+    assert [None if v is None else pytest.approx(v, rel=1e-12, abs=1e-6) for v in values] == stored
+
+
+@EXAMPLES
 @given(values=st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_whole_numbers(session: Session, values: list[int]) -> None:
     assert read(session, columns.whole(values), "bigint") == values
