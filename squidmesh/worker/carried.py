@@ -47,6 +47,8 @@ class CarriedRun:
         "_added",
         "_outputs",
         "_payload_size",
+        "_shown",
+        "_state",
         "ask_again",
         "error",
         "fingerprint",
@@ -82,65 +84,61 @@ class CarriedRun:
         self.upto, self.weight, self._payload_size = 0, material.size, material.payload_size
         self._outputs: JSONObject = {}
         self._added: list[JSONObject] = []
+        self._state, self._shown = self.start, 0
 
     def take(self, material: Material, saw: int) -> None:
         """Remember the context as it was at ``saw``, from what was read."""
         self._outputs, self._added = fold(material.outputs, saw), []
+        self._state, self._shown = {**self.start, **self._outputs}, 0
         self.upto, self.status, self.weight = saw, material.status, material.size
 
     def follow(self, plan: Plan) -> None:
         """Go on with a plan that this worker saved, if the context was up to date until then."""
         self.status = plan.status
         if self.upto == plan.run.seq:
-            self._added += [a.output.value for a in plan.attempts if a.output is not None and a.kind != "compensation"]
+            self._added += added_by(plan)
             self.upto = plan.seq
             if plan.snapshot_seq is not None:
                 # From now on readers begin with the snapshot, whose keys are in the order that the database gave them.
                 self._outputs, self._added = self._added[-1], []
+                self._state, self._shown = {**self.start, **self._outputs}, 0
                 self.weight = self._payload_size + plan.progress.snapshot
-
-    def outputs(self) -> JSONObject:
-        """What steps returned up to now, in one."""
-        if self._added:
-            # A new object: tickets hold the old one.
-            merged = dict(self._outputs)
-            for output in self._added:
-                merged.update(output)
-            self._outputs, self._added = merged, []
-        return self._outputs
 
     def snapshot(self, plan: Plan) -> Output:
         """What steps returned up to and including a plan that is about to be saved, as one output."""
-        return snapshot_of(self.outputs(), plan)
+        return snapshot_of(overlaid(self._outputs, self._added), plan)
 
     def state(self) -> JSONObject:
-        """The payload overlaid with what steps returned up to now."""
-        return {**self.start, **self.outputs()}
+        """The payload overlaid with what steps returned up to now; tickets hold it, so it is never changed."""
+        if self._shown < len(self._added):
+            self._state = overlaid(self._state, self._added[self._shown :])
+            self._shown = len(self._added)
+        return self._state
 
     def state_after(self, plan: Plan) -> JSONObject:
         """The same, once a plan that is about to be saved is."""
-        return {**self.start, **merged_with(self.outputs(), plan)}
+        return overlaid(self.state(), added_by(plan))
 
 
-def merged_with(outputs: JSONObject, plan: Plan) -> JSONObject:
-    """What steps returned before and with a plan that is about to be saved."""
-    merged = dict(outputs)
-    for attempt in plan.attempts:
-        if attempt.output is not None and attempt.kind != "compensation":
-            merged.update(attempt.output.value)
+def added_by(plan: Plan) -> list[JSONObject]:
+    """What the steps returned that a plan records."""
+    return [a.output.value for a in plan.attempts if a.output is not None and a.kind != "compensation"]
+
+
+def overlaid(before: JSONObject, outputs: Iterable[JSONObject]) -> JSONObject:
+    """A new object: what there was before, and outputs in order, the later over the earlier."""
+    merged = dict(before)
+    for output in outputs:
+        merged.update(output)
     return merged
 
 
 def snapshot_of(outputs: JSONObject, plan: Plan) -> Output:
-    """The same as one output."""
-    encoded = encode(merged_with(outputs, plan), what="context", limit=LARGEST_SNAPSHOT)
+    """What steps returned before and with a plan that is about to be saved, as one output."""
+    encoded = encode(overlaid(outputs, added_by(plan)), what="context", limit=LARGEST_SNAPSHOT)
     return Output(encoded.text, encoded.value)
 
 
 def fold(outputs: Iterable[tuple[int, JSONObject]], saw: int) -> JSONObject:
     """The outputs with a ``seq`` below ``saw``, the later over the earlier."""
-    merged: JSONObject = {}
-    for seq, output in outputs:
-        if seq < saw:
-            merged.update(output)
-    return merged
+    return overlaid({}, (output for seq, output in outputs if seq < saw))

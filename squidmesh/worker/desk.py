@@ -258,7 +258,8 @@ class Desk:
                 run.take(material, job.saw)
             key = (run, job.saw)
             if key not in states:
-                states[key] = {**run.start, **fold(material.outputs, job.saw)}
+                before = run.upto > job.saw
+                states[key] = {**run.start, **fold(material.outputs, job.saw)} if before else run.state()
             found.append(self.add(self._ticket(run, job, states[key], now)))
         return found
 
