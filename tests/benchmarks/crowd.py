@@ -116,7 +116,8 @@ def _pgbench(server: BenchServer, database: str, script: str, seconds: int, samp
                 sampler.look()
                 time.sleep(0.01)
             said, complaint = process.communicate()
-    found = re.search(r"tps = ([\d.]+)", said)
     assert process.returncode == 0, complaint
-    assert found, said
+    found = re.search(r"tps = ([\d.]+)", said)
+    if found is None:  # on a busy machine the clients can take all the time to connect
+        return _pgbench(server, database, script, seconds * 2, sampler)
     return float(found[1])
