@@ -82,14 +82,17 @@ class CarriedRun:
         self.results: list[Ticket] = []
         self.ask_again = self.patience = 0.0
         self.upto, self.weight, self._payload_size = 0, material.size, material.payload_size
-        self._outputs: JSONObject = {}
+        self._begin_with({})
+
+    def _begin_with(self, outputs: JSONObject) -> None:
+        """Remember these outputs, and nothing that was added to others."""
+        self._outputs = outputs
         self._added: list[JSONObject] = []
-        self._state, self._shown = self.start, 0
+        self._state, self._shown = {**self.start, **outputs}, 0
 
     def take(self, material: Material, saw: int) -> None:
         """Remember the context as it was at ``saw``, from what was read."""
-        self._outputs, self._added = fold(material.outputs, saw), []
-        self._state, self._shown = {**self.start, **self._outputs}, 0
+        self._begin_with(fold(material.outputs, saw))
         self.upto, self.status, self.weight = saw, material.status, material.size
 
     def follow(self, plan: Plan) -> None:
@@ -100,8 +103,7 @@ class CarriedRun:
             self.upto = plan.seq
             if plan.snapshot_seq is not None:
                 # From now on readers begin with the snapshot, whose keys are in the order that the database gave them.
-                self._outputs, self._added = self._added[-1], []
-                self._state, self._shown = {**self.start, **self._outputs}, 0
+                self._begin_with(self._added[-1])
                 self.weight = self._payload_size + plan.progress.snapshot
 
     def snapshot(self, plan: Plan) -> Output:
